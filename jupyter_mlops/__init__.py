@@ -1,0 +1,5 @@
+"""MLOps that lives in the notebook."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

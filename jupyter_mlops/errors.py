@@ -1,0 +1,74 @@
+"""The one base class of every error the package raises on purpose, and the late door to optional dependencies.
+
+An error says three things to the reader of a notebook: the thing, the cause, the next command. Its children live
+beside the code that raises them and derive also from the builtin they refine, so that ``except KeyError`` keeps
+working: ``class ObjectMissing(MlopsError, KeyError)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import ClassVar
+
+
+class MlopsError(Exception):
+    """Something the user can act on.
+
+    Parameters
+    ----------
+    thing
+        What went wrong, in one sentence that names the object concerned.
+    cause
+        Why, when that adds something.
+    next
+        What to type or change next.
+    """
+
+    exit_code: ClassVar[int] = 3
+    """What a shell command ends with: 1 the answer is no, 2 wrong use, 3 could not."""
+
+    def __init__(self, thing: str, *, cause: str = "", next: str = "") -> None:
+        super().__init__(thing)
+        self.thing, self.cause, self.next = thing, cause, next
+
+    def __str__(self) -> str:
+        parts = [self.thing.rstrip(".")]
+        if self.cause:
+            parts[0] += f": {self.cause.rstrip('.')}"
+        if self.next:
+            parts.append(self.next)
+        return ". ".join(parts)
+
+
+class WrongUse(MlopsError, ValueError):
+    """The words of a call are off: nothing was done."""
+
+    exit_code = 2
+
+
+class ExtraMissing(MlopsError, ImportError):
+    """An optional dependency is asked for and is not installed."""
+
+
+def door(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which pip line brings it.
+
+    Parameters
+    ----------
+    module
+        The module to import, as in ``"uv"``.
+    extra
+        The extra of this package that installs it.
+
+    Raises
+    ------
+    ExtraMissing
+        The module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise  # it is there, and something it needs is not: its own message is the better one
+        raise ExtraMissing(f"{module} is not installed", next=f"pip install 'jupyter-mlops[{extra}]'") from error
