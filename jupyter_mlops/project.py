@@ -1,0 +1,210 @@
+"""Finds the project, reads what surrounds it, opens its store.
+
+A project is a folder with a ``.mlops/`` in it. Everything else takes its surroundings as arguments: this module is the
+one that looks at environment variables, the working directory and settings, for all faces alike.
+
+Settings stand in the project's ``pyproject.toml`` under ``[tool.jupyter-mlops]``. All of them are numbers, flags and
+patterns: a folder's settings can not make anybody run code.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from jupyter_mlops.errors import MlopsError
+
+if TYPE_CHECKING:
+    from jupyter_mlops.redact import Redactor
+    from jupyter_mlops.store import Store
+
+FOLDER: Final = ".mlops"
+_SETTINGS_LIMIT: Final = 1 << 20
+
+
+class ProjectMissing(MlopsError, FileNotFoundError):
+    """There is no project here, and none was to be made."""
+
+
+class SettingsInvalid(MlopsError, ValueError):
+    """The project's settings can not be read."""
+
+    exit_code = 2
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
+    """What a project may set, with its defaults.
+
+    Attributes
+    ----------
+    budget_ms
+        Milliseconds a cell may be held up by fingerprints of what it touched; the rest is done while the kernel is
+        idle, or becomes a gap.
+    keep_displays
+        Keep the bytes of what cells display and print (always so in headless runs); else type, size and digest.
+    gates
+        What `promote` demands of a model before an alias may point to it, by alias; ``"*"`` for any other.
+    """
+
+    budget_ms: int = 250
+    keep_displays: bool = False
+    gates: dict[str, list[str]] = {}
+
+
+class Project:
+    """A folder with a record.
+
+    Parameters
+    ----------
+    root
+        The folder that holds ``.mlops/``.
+    environ
+        The variables to read; the process's own unless given.
+    """
+
+    def __init__(self, root: Path, *, environ: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        self.environ: Mapping[str, str] = os.environ if environ is None else environ
+        self._store: Store | None = None
+        self._redactor: Redactor | None = None
+        self._settings: Settings | None = None
+
+    def __repr__(self) -> str:
+        return f"Project({str(self.root)!r})"
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Project | None:
+        """The project around a folder (the working directory unless given), or None."""
+        here = Path(start or Path.cwd()).resolve()
+        for folder in (here, *here.parents):
+            if (folder / FOLDER / "format").is_file():
+                return cls(folder)
+        return None
+
+    @classmethod
+    def open(cls, start: Path | None = None, *, create: bool = True) -> Project:
+        """The project around a folder; made, if need be, at the root of the repository or else in the folder itself.
+
+        Raises
+        ------
+        ProjectMissing
+            There is none, and `create` is off.
+        """
+        found = cls.find(start)
+        if found is not None:
+            return found
+        here = Path(start or Path.cwd()).resolve()
+        if not create:
+            raise ProjectMissing(f"there is no project in {here} or above", next="mlops init")
+        root = next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
+        project = cls(root)
+        _ = project.store
+        return project
+
+    @property
+    def store(self) -> Store:
+        """The project's store, opened (and made, if need be) when first asked for."""
+        if self._store is None:
+            from jupyter_mlops.store import Store
+
+            self._store = Store.create(self.root / FOLDER)
+        return self._store
+
+    @property
+    def settings(self) -> Settings:
+        """What ``pyproject.toml`` sets.
+
+        Raises
+        ------
+        SettingsInvalid
+            The file is no TOML, or a setting is unknown or of a wrong type.
+        """
+        if self._settings is None:
+            self._settings = _read_settings(self.root / "pyproject.toml")
+        return self._settings
+
+    def redactor(self) -> Redactor:
+        """The one redactor of this process and project: it knows the secret values around."""
+        if self._redactor is None:
+            from jupyter_mlops.redact import Redactor, known_secrets
+
+            home = Path(self.environ["HOME"]) if self.environ.get("HOME") else None
+            self._redactor = Redactor(known_secrets(self.environ, home, self.root))
+        return self._redactor
+
+    @property
+    def user(self) -> str:
+        """Who acts: the hub's user, else the system's."""
+        hub = self.environ.get("JUPYTERHUB_USER")
+        if hub:
+            return hub
+        try:
+            return getpass.getuser()
+        except (OSError, KeyError):  # a container's numeric user has no name
+            return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+
+    @property
+    def headless(self) -> bool:
+        """Whether this kernel was started by a headless run."""
+        return self.environ.get("JUPYTER_MLOPS_HEADLESS") == "1"
+
+    @property
+    def strict(self) -> bool:
+        """Whether errors of our own are to be loud: so in all tests."""
+        return self.environ.get("JUPYTER_MLOPS_STRICT") == "1"
+
+    @property
+    def notebook(self) -> str:
+        """The notebook's path as the surroundings tell it, relative to the root where inside; empty where nobody says.
+
+        An engine's word comes before the server's, which is stale after a rename.
+        """
+        path = self.environ.get("JUPYTER_MLOPS_NOTEBOOK") or self.environ.get("JPY_SESSION_NAME") or ""
+        return self.relative(path) if path.endswith(".ipynb") else ""
+
+    @property
+    def parent_run(self) -> str:
+        """The run this process is part of, as a digest; empty where it starts its own."""
+        return self.environ.get("JUPYTER_MLOPS_RUN", "")
+
+    def relative(self, path: str | Path) -> str:
+        """A path as records spell it: relative to the root where inside, under ``~`` where in the home folder.
+
+        Purely by name where it can be: nothing is opened, and links are followed only to tell inside from outside.
+        """
+        full = os.path.abspath(path)
+        for base in dict.fromkeys((str(self.root), os.path.realpath(self.root))):
+            if full == base:
+                return "."
+            if full.startswith(base + os.sep):
+                return full[len(base) + 1 :].replace(os.sep, "/")
+        home = self.environ.get("HOME", "")
+        if home and full.startswith(home.rstrip(os.sep) + os.sep):
+            return "~/" + full[len(home.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
+        return full.replace(os.sep, "/")
+
+
+def _read_settings(path: Path) -> Settings:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_SETTINGS_LIMIT + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return Settings()
+    except OSError as error:
+        raise SettingsInvalid(f"{path.name} can not be read", cause=str(error)) from error
+    if len(raw) > _SETTINGS_LIMIT:
+        raise SettingsInvalid(f"{path.name} is too large to hold settings", cause="more than 1 MiB")
+    try:
+        table: Any = tomllib.loads(raw.decode())
+        return msgspec.convert(table.get("tool", {}).get("jupyter-mlops", {}), Settings)
+    except (ValueError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+        known = ", ".join(field.encode_name for field in msgspec.structs.fields(Settings))
+        raise SettingsInvalid(
+            f"[tool.jupyter-mlops] in {path.name} can not be read", cause=str(error), next=f"known settings: {known}"
+        ) from error
