@@ -1,5 +1,85 @@
-"""MLOps that lives in the notebook."""
+"""MLOps that lives in the notebook: every cell run on record, models validated before they get a name.
+
+``%load_ext jupyter_mlops`` in a notebook starts recording; ``%mlops`` there and ``mlops`` in a shell are the same
+commands. In code, with MLflow's words where MLflow has one::
+
+    from jupyter_mlops import log_metric, load_model, register_model
+
+Nothing is imported until it is asked for.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Project": "project",
+    "fingerprint": "fingerprints",
+    "load_model": "capture",
+    "log_artifact": "capture",
+    "log_metric": "capture",
+    "log_metrics": "capture",
+    "log_param": "capture",
+    "log_params": "capture",
+    "register_model": "capture",
+    "set_tag": "capture",
+    "start_run": "capture",
+}
+
+if TYPE_CHECKING:
+    from jupyter_mlops.capture import (
+        load_model,
+        log_artifact,
+        log_metric,
+        log_metrics,
+        log_param,
+        log_params,
+        register_model,
+        set_tag,
+        start_run,
+    )
+    from jupyter_mlops.fingerprints import fingerprint
+    from jupyter_mlops.project import Project
+
+__all__ = [
+    "Project",
+    "__version__",
+    "fingerprint",
+    "load_model",
+    "log_artifact",
+    "log_metric",
+    "log_metrics",
+    "log_param",
+    "log_params",
+    "register_model",
+    "set_tag",
+    "start_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Start recording in a shell: ``%load_ext jupyter_mlops``."""
+    from jupyter_mlops import capture
+
+    capture.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Stop recording, and take everything off again: ``%unload_ext jupyter_mlops``."""
+    from jupyter_mlops import capture
+
+    capture.unload(shell)

@@ -1,0 +1,503 @@
+"""The command tree: ``mlops …`` in a shell, ``%mlops …`` in a cell, ``jupyter mlops …``; no logic.
+
+A verb is a function that returns a value, mostly a `View`. In a shell the value is printed (``--json``: the records
+behind it); in a cell it is returned and shows itself. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 could
+not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jupyter_mlops.errors import MlopsError, WrongUse
+
+if TYPE_CHECKING:
+    from jupyter_mlops.capture import Session
+    from jupyter_mlops.project import Project
+    from jupyter_mlops.registry import LocalRegistry
+    from jupyter_mlops.widgets import View
+
+GROUPS = {
+    "Start": ("status", "init", "demo", "doctor"),
+    "Record": ("on", "off"),
+    "Read": ("log", "show", "diff", "lineage", "runs", "env"),
+    "Run again": ("run",),
+    "Models": ("register", "models", "check", "promote", "rollback"),
+    "Keep the store": ("fsck", "repair", "reindex"),
+}
+"""The verbs as help lists them."""
+
+
+class Place:
+    """Where a command is given: a shell, or a kernel with its session and variables."""
+
+    def __init__(self, session: Session | None = None, variables: dict[str, Any] | None = None) -> None:
+        self.session = session
+        self.variables = variables
+        self._project: Project | None = session.project if session else None
+
+    @property
+    def project(self) -> Project:
+        """The project here; `ProjectMissing` where there is none."""
+        if self._project is None:
+            from jupyter_mlops.project import Project
+
+            self._project = Project.open(create=False)
+        return self._project
+
+    @property
+    def registry(self) -> LocalRegistry:
+        """The project's own registry."""
+        from jupyter_mlops.registry import LocalRegistry
+
+        return LocalRegistry(self.project.store, user=self.project.user)
+
+
+class Verb(click.Command):
+    """A command that can print the records behind its answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print records, as JSON."))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; note in the root's context how its answer is wanted."""
+        ctx.find_root().meta["json"] = ctx.params.pop("as_json", False)
+        return super().invoke(ctx)
+
+
+class Tree(click.Group):
+    """The verbs, in the groups of `GROUPS`."""
+
+    command_class = Verb
+    group_class = type
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The verbs in the order of their groups."""
+        return [verb for verbs in GROUPS.values() for verb in verbs]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs by group."""
+        for title, verbs in GROUPS.items():
+            rows = [
+                (verb, command.get_short_help_str(90)) for verb in verbs if (command := self.get_command(ctx, verb))
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+here = click.make_pass_decorator(Place, ensure=True)
+
+
+@click.group(
+    cls=Tree,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="jupyter-mlops", prog_name="mlops")
+@click.pass_context
+def mlops(ctx: click.Context) -> Any:
+    """MLOps that lives in the notebook: every cell run on record, models validated before they get a name."""
+    if ctx.invoked_subcommand is None:
+        return ctx.invoke(status)
+    return None
+
+
+# -- start -----------------------------------------------------------------------------------------------------------
+
+
+@mlops.command()
+@here
+def status(place: Place) -> View:
+    """Where am I: project, store, last run, problems."""
+    from jupyter_mlops import views
+    from jupyter_mlops.project import Project
+
+    project = place.project if place.session else Project.find()
+    return views.status(project, place.session.status() if place.session else None)
+
+
+@mlops.command()
+@here
+def init(place: Place) -> View:  # noqa: ARG001 - every verb is given its place
+    """Make .mlops/ here, so that what notebooks of this folder do is recorded in it."""
+    from jupyter_mlops import views
+    from jupyter_mlops.project import FOLDER, Project
+
+    root = Path.cwd().resolve()
+    fresh = not (root / FOLDER / "format").is_file()
+    project = Project(root)
+    _ = project.store
+    return views.made(project, fresh=fresh)
+
+
+@mlops.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("mlops-demo"))
+@here
+def demo(place: Place, folder: Path) -> View:  # noqa: ARG001
+    """The whole story on real data in a fresh FOLDER, in about a minute."""
+    from jupyter_mlops.demo import tell
+
+    return tell(folder, say=click.echo)
+
+
+@mlops.command()
+@here
+def doctor(place: Place) -> View:
+    """What is installed, reachable, misconfigured, and what to do about it."""
+    from jupyter_mlops import views
+    from jupyter_mlops.project import Project
+
+    return views.doctor(place.project if place.session else Project.find())
+
+
+# -- record ----------------------------------------------------------------------------------------------------------
+
+
+@mlops.command()
+@here
+def on(place: Place) -> str:
+    """Go on recording in this kernel."""
+    _kernel(place, "on").resume()
+    return "recording"
+
+
+@mlops.command()
+@here
+def off(place: Place) -> str:
+    """Stop recording in this kernel, until `on`."""
+    _kernel(place, "off").pause()
+    return "not recording until %mlops on"
+
+
+def _kernel(place: Place, verb: str) -> Session:
+    if place.session is None:
+        raise WrongUse(f"`{verb}` speaks of a kernel", next=f"type %mlops {verb} in a notebook's cell")
+    return place.session
+
+
+# -- read ------------------------------------------------------------------------------------------------------------
+
+
+@mlops.command()
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
+@click.option("--run", "run_id", help="Only of this run.")
+@click.option("--notebook", help="Only of this notebook (path in the project).")
+@click.option("--cell", help="Only of this cell (its id in the notebook).")
+@here
+def log(place: Place, limit: int, run_id: str | None, notebook: str | None, cell: str | None) -> View:
+    """The latest cell runs."""
+    from jupyter_mlops import views
+
+    store = place.project.store
+    run = store.resolve(run_id) if run_id else None
+    return views.cell_runs(store.cell_runs(run=run, notebook=notebook, cell=cell, limit=limit))
+
+
+@mlops.command()
+@click.argument("what")
+@here
+def show(place: Place, what: str) -> View:
+    """All that is known of WHAT: a cell run, run, environment, check, model version; a variable, a file."""
+    from jupyter_mlops import views
+
+    return views.show(place.project, _subject(place, what))
+
+
+@mlops.command()
+@click.argument("old")
+@click.argument("new")
+@here
+def diff(place: Place, old: str, new: str) -> View:
+    """What is different between two cell runs, runs, environments or model versions. Ends with 1 if anything is."""
+    from jupyter_mlops import views
+
+    return views.diff(place.project, _subject(place, old), _subject(place, new))
+
+
+@mlops.command()
+@click.argument("what")
+@here
+def lineage(place: Place, what: str) -> View:
+    """Where WHAT comes from: a variable, metric, file, cell run or model; back to files, packages and commit."""
+    from jupyter_mlops import views
+
+    return views.lineage(place.project, _subject(place, what), title=what)
+
+
+@mlops.command()
+@click.option("-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many.")
+@here
+def runs(place: Place, limit: int) -> View:
+    """The latest runs: sessions, and headless runs of notebooks."""
+    from jupyter_mlops import views
+
+    return views.runs(place.project.store, limit)
+
+
+@mlops.group(name="env")
+def env() -> None:
+    """Environments: interpreter, packages, machine."""
+
+
+@env.command(name="show", cls=Verb)
+@click.argument("what", required=False)
+@here
+def env_show(place: Place, what: str | None) -> View:
+    """The environment of WHAT (a cell run, run, model version); the one this command runs in unless given."""
+    from jupyter_mlops import views
+
+    return views.environment(place.project if what else None, _subject(place, what) if what else None)
+
+
+@env.command(name="diff", cls=Verb)
+@click.argument("old")
+@click.argument("new", required=False)
+@here
+def env_diff(place: Place, old: str, new: str | None) -> View:
+    """What changed from the environment of OLD to that of NEW (the one here unless given). Ends with 1 if anything."""
+    from jupyter_mlops import views
+
+    return views.environment_diff(place.project, _subject(place, old), _subject(place, new) if new else None)
+
+
+def _subject(place: Place, what: str) -> Any:
+    """What a reference on the command line or in a cell means."""
+    from jupyter_mlops import views
+
+    return views.subject(place.project, what, session=place.session)
+
+
+# -- run again -------------------------------------------------------------------------------------------------------
+
+
+@mlops.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where the executed notebook goes.")
+@click.option(
+    "-p", "--parameter", "pairs", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter."
+)
+@click.option("-f", "--parameters-file", type=click.Path(path_type=Path), help="Parameters from a YAML file.")
+@click.option("-k", "--kernel", help="Kernel to run in, if not the notebook's own.")
+@click.option("--cell-timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a cell may take.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds the run may take.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
+@here
+def run(
+    place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...], parameters_file: Path | None,
+    kernel: str | None, cell_timeout: float | None, timeout: float | None, progress: bool | None,
+) -> View:  # fmt: skip
+    """Run a NOTEBOOK headless, with parameters, on record."""
+    from jupyter_mlops import pipelines, views
+    from jupyter_mlops.project import Project
+
+    project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
+    result = pipelines.run_notebook(
+        notebook, output=output, parameters=pipelines.read_parameters(notebook, pairs, parameters_file), project=project,
+        kernel=kernel, cell_timeout=cell_timeout, timeout=timeout,
+        progress=sys.stderr.isatty() if progress is None else progress,
+    )  # fmt: skip
+    return views.run_result(project, result)
+
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+
+@mlops.command()
+@click.argument("value")
+@click.argument("name")
+@click.option("--data", metavar="X[,y]", help="Variables the model was trained on: for its signature and baseline.")
+@click.option(
+    "--evaluation", metavar="TRUTH,PREDICTION", help="Variables with the test's truth and predictions or scores."
+)
+@click.option(
+    "--format", "format_", type=click.Choice(["skops", "onnx", "pickle"]), help="How to keep it; skops unless given."
+)
+@click.option("--description", default="", help="What it is, for people.")
+@click.option("--tag", "tags", type=(str, str), multiple=True, metavar="KEY VALUE", help="A tag.")
+@here
+def register(
+    place: Place, value: str, name: str, data: str | None, evaluation: str | None, format_: str | None, description: str,
+    tags: tuple[tuple[str, str], ...],
+) -> View:  # fmt: skip
+    """Register VALUE (a variable in a cell, a file in a shell) as the next version of model NAME."""
+    from jupyter_mlops import views
+
+    session = place.session
+    model: Any = _variable(place, value) if place.variables is not None and value in place.variables else Path(value)
+    number, _ = place.registry.register(
+        model, name, data=_variables(place, data), evaluation=_variables(place, evaluation), format=format_,
+        description=description, tags=dict(tags), context=session.context() if session else None,
+    )  # fmt: skip
+    return views.model_version(place.project, place.registry.get(f"{name}/{number}"))
+
+
+def _variable(place: Place, name: str) -> Any:
+    if place.variables is None:
+        raise WrongUse(
+            f"there is no variable {name!r} in a shell", next=f"type %mlops register in the cell that has {name}"
+        )
+    if name not in place.variables:
+        raise WrongUse(f"there is no variable {name!r} in this kernel")
+    return place.variables[name]
+
+
+def _variables(place: Place, names: str | None) -> tuple[Any, ...] | None:
+    return tuple(_variable(place, name.strip()) for name in names.split(",")) if names else None
+
+
+@mlops.command()
+@click.argument("name", required=False)
+@here
+def models(place: Place, name: str | None) -> View:
+    """All models; or the versions of model NAME, and who moved its aliases when and why."""
+    from jupyter_mlops import views
+
+    return views.model(place.registry, name) if name else views.models(place.registry)
+
+
+@mlops.command()
+@click.argument("model")
+@click.option("-g", "--gate", "gates", multiple=True, help="What to ask, as in `roc_auc>=0.8`, `signature`, `history`.")
+@click.option("--for", "alias", default="production", show_default=True, help="Ask what this alias demands.")
+@here
+def check(place: Place, model: str, gates: tuple[str, ...], alias: str) -> View:
+    """Ask a MODEL version the gates of an alias, or those given. Ends with 1 if one is not passed."""
+    from jupyter_mlops import views
+
+    asked = gates or tuple(place.project.settings.gates.get(alias, place.project.settings.gates.get("*", ())))
+    return views.checks(place.registry.check(model, asked, alias=alias), title=f"{model} for @{alias}")
+
+
+@mlops.command()
+@click.argument("model")
+@click.argument("alias")
+@click.option("-g", "--gate", "gates", multiple=True, help="What to demand besides what the project's settings do.")
+@click.option("-m", "--reason", default="", help="Why.")
+@click.option("--ticket", "tickets", multiple=True, help="A ticket this is for.")
+@here
+def promote(
+    place: Place, model: str, alias: str, gates: tuple[str, ...], reason: str, tickets: tuple[str, ...]
+) -> View:
+    """Point ALIAS (`production`) to a MODEL version, if it passes the gates. Ends with 1, on record, if not."""
+    from jupyter_mlops import views
+
+    settings = place.project.settings
+    demanded = (*settings.gates.get(alias, settings.gates.get("*", ())), *gates)
+    place.registry.promote(
+        model, alias.lstrip("@"), gates=demanded, reason=reason, tickets=tickets, by=place.project.user
+    )
+    return views.moved(place.registry, model, alias.lstrip("@"))
+
+
+@mlops.command()
+@click.argument("name")
+@click.argument("alias")
+@click.option("-m", "--reason", default="", help="Why.")
+@here
+def rollback(place: Place, name: str, alias: str, reason: str) -> View:
+    """Point ALIAS of model NAME back to the version it pointed to before."""
+    from jupyter_mlops import views
+
+    place.registry.rollback(name, alias.lstrip("@"), by=place.project.user, reason=reason)
+    return views.moved(place.registry, name, alias.lstrip("@"))
+
+
+# -- keep the store --------------------------------------------------------------------------------------------------
+
+
+@mlops.command()
+@click.option("--read-data/--no-read-data", default=True, help="Read every object and compare it with its name.")
+@here
+def fsck(place: Place, read_data: bool) -> View:
+    """Verify the store: every chain, commitment and object. Ends with 1 if something is damaged."""
+    from jupyter_mlops import views
+
+    return views.problems(place.project.store.fsck(read_data=read_data), title="fsck")
+
+
+@mlops.command()
+@here
+def repair(place: Place) -> View:
+    """Set damaged objects and torn lines aside (nothing is deleted), rebuild the index, say what is lost."""
+    from jupyter_mlops import views
+
+    return views.problems(place.project.store.repair(), title="repair")
+
+
+@mlops.command()
+@here
+def reindex(place: Place) -> str:
+    """Build the index anew from the files."""
+    return f"{place.project.store.reindex()} lines read"
+
+
+# -- the two ways in -------------------------------------------------------------------------------------------------
+
+
+def call(arguments: Sequence[str], place: Place) -> Any:
+    """Run a command line in a place and return its answer: the way in for a cell.
+
+    Raises
+    ------
+    MlopsError
+        What the verb could not do, or `WrongUse` where the words are off.
+    """
+    try:
+        return mlops.main(list(arguments), prog_name="mlops", standalone_mode=False, obj=place)
+    except click.ClickException as error:
+        hint = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else "mlops --help"
+        raise WrongUse(error.format_message(), next=hint) from None
+    except click.exceptions.Exit:
+        return None
+
+
+def main() -> None:
+    """Run a shell's command line, print the answer, and end the process with its exit code."""
+    sys.exit(_shell(sys.argv[1:]))
+
+
+def _shell(arguments: Sequence[str]) -> int:
+    as_json: dict[str, bool] = {}
+    try:
+        with mlops.make_context("mlops", list(arguments), obj=Place()) as context:
+            answer = mlops.invoke(context)
+            as_json = context.meta
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        return 0
+    except MlopsError as error:
+        view = getattr(error, "view", None)
+        click.echo(_error_text(error), err=True)
+        return error.exit_code if view is None else 1
+    return _print(answer, as_json=bool(as_json.get("json")))
+
+
+def _error_text(error: MlopsError) -> str:
+    from jupyter_mlops.widgets import clean
+
+    head, *rest = clean(error, newlines=True).split("\n")
+    return "\n".join([f"{click.style('mlops:', fg='red')} {head}", *rest])
+
+
+def _print(answer: Any, *, as_json: bool) -> int:
+    from jupyter_mlops.widgets import View, clean
+
+    if isinstance(answer, View):
+        click.echo(answer.json() if as_json else answer.text(colour=sys.stdout.isatty()))
+        return 0 if answer.ok else 1
+    if answer is not None:
+        click.echo(clean(answer, newlines=True))
+    return 0
