@@ -322,8 +322,8 @@ def run(
 @click.option("--tag", "tags", type=(str, str), multiple=True, metavar="KEY VALUE", help="A tag.")
 @here
 def register(
-    place: Place, value: str, name: str, data: str | None, evaluation: str | None, format_: str | None, description: str,
-    tags: tuple[tuple[str, str], ...],
+    place: Place, value: str, name: str, data: str | None, evaluation: str | None, format_: str | None,
+    description: str, tags: tuple[tuple[str, str], ...],
 ) -> View:  # fmt: skip
     """Register VALUE (a variable in a cell, a file in a shell) as the next version of model NAME."""
     from jupyter_mlops import views

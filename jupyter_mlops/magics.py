@@ -27,7 +27,7 @@ def run_line(shell: Any, line: str) -> Any:
         raise _brief(error) from None
 
 
-def complete(shell: Any, event: Any) -> list[str]:  # noqa: ARG001 - IPython's signature
+def complete(shell: Any, event: Any) -> list[str]:
     """What may come next on a ``%mlops`` line: verbs, options, names of variables."""
     import click
 
