@@ -308,10 +308,13 @@ class JournalOpened(Record, frozen=True, kw_only=True):
     """The first line of a journal."""
 
     KIND = "journal.opened"
-    OPEN = frozenset({"format", "software"})
+    OPEN = frozenset({"format", "software", "continues"})
 
     format: int = FORMAT
     software: str = ""
+    continues: str = ""
+    """The writer whose file was left after a failed write or sync."""
+    because: str = ""
 
 
 class JournalSealed(Record, frozen=True, kw_only=True):
@@ -395,6 +398,7 @@ class RunEnded(Record, frozen=True, kw_only=True):
     seconds: float = 0.0
     error: str = ""
     outputs: list[Artifact] = []
+    gaps: list[Gap] = []
 
 
 class CellStarted(Record, frozen=True, kw_only=True):

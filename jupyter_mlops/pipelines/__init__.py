@@ -1,0 +1,44 @@
+"""Notebooks run headless: our papermill engine, and single runs of a notebook with parameters.
+
+A headless run is a kernel that loads the extension, as a person's kernel does; what happens inside it is recorded
+there. This side starts the kernel, tells it which run, notebook and cell it is about, keeps the output notebook on disk
+valid and fresh, and sees to it that whatever happens the run is on record and no kernel outlives it.
+
+* `parameters` reads what a notebook can be given, and refuses what it can not, before anything runs.
+* `outputs` writes the output notebook: atomically, and for a bounded share of the run's time.
+* `engine` drives the kernel, and is what ``papermill --engine mlops`` finds.
+* `runs` is one run from the words of a call to its record: `run_notebook`.
+"""
+
+from __future__ import annotations
+
+from jupyter_mlops.pipelines.engine import CellFailure, KernelFailed, KernelMissing, MlopsEngine
+from jupyter_mlops.pipelines.outputs import OutputNotebook, OutputRefused
+from jupyter_mlops.pipelines.parameters import (
+    NotebookUnreadable,
+    Parameter,
+    ParametersInvalid,
+    inspect_parameters,
+    parse_parameter,
+    read_parameters_file,
+    validate,
+)
+from jupyter_mlops.pipelines.runs import RunResult, run_notebook
+
+__all__ = [
+    "CellFailure",
+    "KernelFailed",
+    "KernelMissing",
+    "MlopsEngine",
+    "NotebookUnreadable",
+    "OutputNotebook",
+    "OutputRefused",
+    "Parameter",
+    "ParametersInvalid",
+    "RunResult",
+    "inspect_parameters",
+    "parse_parameter",
+    "read_parameters_file",
+    "run_notebook",
+    "validate",
+]

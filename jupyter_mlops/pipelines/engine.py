@@ -1,0 +1,773 @@
+"""Drives a kernel through a notebook; what ``papermill --engine mlops`` finds.
+
+Papermill's notebook format, progress bar and metadata are kept: its execution manager keeps the books, its client
+collects the outputs. Ours are the loop over the cells, the file on disk, and the kernel's life:
+
+* the kernel's process is told the notebook, the run, and that it is headless; each cell's id travels with its request;
+* our extension is loaded by a silent request before the first cell: no execution is counted, nothing is displayed, and
+  where it can not be loaded the run goes on, with that said;
+* limits of time are kept by interrupting first, so that the traceback tells where it hung, then by killing;
+* a guard process outside of the run's process group holds one end of a pipe; when the other end closes unsaid, by
+  whatever death, it kills the kernel's process group. (An ipykernel that is deep in C code does not notice by itself.)
+
+The engine is a plain class that papermill calls by three names, so that finding it does not load papermill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+
+from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.pipelines.outputs import OutputNotebook, check_output
+from jupyter_mlops.pipelines.parameters import (
+    INJECTED_TAG,
+    PAPERMILL_OWN,
+    NotebookUnreadable,
+    ParametersInvalid,
+    declared,
+    language_of,
+    read_notebook,
+    validate,
+)
+from jupyter_mlops.records import Artifact, Digest, Gap, RecordInvalid, RunEnded, RunStarted, as_digest
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from jupyter_mlops.project import Project
+
+_log = logging.getLogger("jupyter_mlops")
+
+_TICK: Final = 0.25
+_GRACE: Final = 3.0
+_LOAD_LIMIT: Final = 60.0
+_ANSI: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class KernelMissing(MlopsError, LookupError):
+    """The notebook's kernel is not installed here."""
+
+    exit_code = 2
+
+
+class KernelFailed(MlopsError, RuntimeError):
+    """The kernel did not start."""
+
+
+class CellFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a run ended at a cell.
+
+    Attributes
+    ----------
+    cell
+        The cell's place in the output notebook, from 1.
+    id
+        Its nbformat id.
+    count
+        Its execution count, the number in ``In [n]``; None where it has none.
+    line, source
+        The line of the cell that failed, from 1, and its text; None and empty where the traceback does not tell.
+    ename, evalue
+        The error's class and message.
+    """
+
+    cell: int
+    id: str
+    count: int | None
+    line: int | None
+    source: str
+    ename: str
+    evalue: str
+
+    def __str__(self) -> str:
+        where = f"cell {self.cell}" + (f" (In [{self.count}])" if self.count else "")
+        if self.line is not None:
+            where += f", line {self.line}: {self.source}"
+        return f"{where}\n{self.ename}: {self.evalue}" if self.evalue else f"{where}\n{self.ename}"
+
+
+class Job:
+    """One run as it is asked for, and as it goes.
+
+    Parameters
+    ----------
+    project
+        Where it is recorded, or None.
+    notebook
+        The input notebook, where there is one.
+    parameters
+        What it is given.
+    cwd
+        The kernel's working directory; papermill's own rule unless given.
+    timeout, cell_timeout
+        Seconds for all cells, and for one.
+    recorded
+        Whether the caller writes the run's beginning and end.
+    """
+
+    def __init__(
+        self,
+        project: Project | None,
+        notebook: Path | None,
+        parameters: Mapping[str, Any],
+        *,
+        cwd: Path | None = None,
+        timeout: float | None = None,
+        cell_timeout: float | None = None,
+        recorded: bool = False,
+    ) -> None:
+        self.project = project
+        self.notebook = notebook
+        self.parameters = parameters
+        self.cwd = cwd
+        self.timeout = timeout
+        self.cell_timeout = cell_timeout
+        self.recorded = recorded
+        self.started = time.monotonic()
+        self.run: Digest | None = None
+        self.gaps: list[Gap] = []
+        self.error: CellFailure | None = None
+        self.cells = 0
+        self.output: OutputNotebook | None = None
+        self.stop = Stop()
+
+    @property
+    def status(self) -> str:
+        """``done``, ``failed`` or ``interrupted``."""
+        return "interrupted" if self.stop.signum else "failed" if self.error else "done"
+
+    def begin(self) -> None:
+        """Put the run on record."""
+        if self.project is None:
+            return
+        redactor = self.project.redactor()
+        parent: Digest | None = None
+        if self.project.parent_run:
+            with contextlib.suppress(RecordInvalid):  # somebody else's variable
+                parent = as_digest(self.project.parent_run)
+        hidden = {
+            name: "<redacted:parameter>" if redactor.secret_name(name) else redactor.value(value)
+            for name, value in self.parameters.items()
+        }
+        try:
+            self.run = self.project.store.append(
+                RunStarted(
+                    trigger="papermill",
+                    notebook="" if self.notebook is None else self.project.relative(self.notebook),
+                    parameters=hidden,
+                    user=self.project.user,
+                    parent=parent,
+                )
+            )
+        except (MlopsError, OSError) as error:
+            # A store that can not be written never stops a notebook.
+            _log.warning("this run is not on record: %s", error)
+
+    def end(self, *, failed: str = "") -> None:
+        """Put the run's end on record."""
+        if self.project is None or self.run is None:
+            return
+        redactor = self.project.redactor()
+        message = failed or (str(self.error) if self.error else "")
+        outputs = []
+        # Papermill adds its note to a failed notebook after the engine's end, so what is there then has another digest.
+        final = self.recorded or not self.error
+        if final and self.output is not None and self.output.path is not None and self.output.digest is not None:
+            outputs.append(
+                Artifact(
+                    name=self.project.relative(self.output.path), kind="file", digest=self.output.digest,
+                    size=self.output.size,
+                )
+            )  # fmt: skip
+        try:
+            self.project.store.append(
+                RunEnded(
+                    run=self.run,
+                    status=self.status if not failed or self.stop.signum else "failed",
+                    seconds=round(time.monotonic() - self.started, 6),
+                    error=redactor.text(message)[0][:2000],
+                    outputs=outputs,
+                    gaps=self.gaps,
+                )
+            )
+            self.project.store.durable(timeout=2.0)
+        except (MlopsError, OSError) as error:
+            _log.warning("this run's end is not on record: %s", error)
+
+    def environment(self) -> dict[str, str]:
+        """The variables of the kernel's process."""
+        environ = dict(os.environ if self.project is None else self.project.environ)
+        # The order of a set of texts follows the hash seed: a run is to be repeatable.
+        environ.setdefault("PYTHONHASHSEED", "0")
+        environ["JUPYTER_MLOPS_HEADLESS"] = "1"
+        environ.pop("JUPYTER_MLOPS_RUN", None)
+        if self.run is not None:
+            environ["JUPYTER_MLOPS_RUN"] = self.run
+        if self.project is not None:
+            environ["JUPYTER_MLOPS_PROJECT"] = str(self.project.root)
+        if self.notebook is not None:
+            path = os.path.abspath(self.notebook)
+            environ["JUPYTER_MLOPS_NOTEBOOK"] = environ["JPY_SESSION_NAME"] = path
+        return environ
+
+
+class Stop:
+    """The signals that end a run: the first asks for an orderly end, the second does not wait for it."""
+
+    SIGNALS: ClassVar[tuple[signal.Signals, ...]] = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signum: int = 0
+        self._before: dict[int, Any] = {}
+        self._depth = 0
+
+    def __enter__(self) -> Stop:
+        self._depth += 1
+        if self._depth == 1 and threading.current_thread() is threading.main_thread():
+            for signum in self.SIGNALS:
+                if signal.getsignal(signum) not in (signal.SIG_IGN, None):
+                    self._before[signum] = signal.signal(signum, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+        self._before = {}
+
+    def _ask(self, signum: int, _: FrameType | None) -> None:
+        if self.signum:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def pass_on(self) -> None:
+        """Let the signal do what it does elsewhere, now that the run is in order."""
+        if self.signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.signum:
+            signal.raise_signal(self.signum)
+
+
+class MlopsEngine:
+    """The papermill engine ``mlops``."""
+
+    @classmethod
+    def nb_kernel_name(cls, nb: Any, name: str | None = None) -> str:
+        """The kernel's name: as asked for, else as the notebook says."""
+        from papermill.utils import nb_kernel_name
+
+        return str(nb_kernel_name(nb, name))
+
+    @classmethod
+    def nb_language(cls, nb: Any, language: str | None = None) -> str:
+        """The notebook's language: as asked for, else as the notebook says."""
+        from papermill.utils import nb_language
+
+        return str(nb_language(nb, language))
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str,
+        output_path: str | Path | None = None,
+        progress_bar: bool | dict[str, Any] = True,
+        log_output: bool = False,
+        autosave_cell_every: int = 30,  # noqa: ARG003 (papermill's word; our file is fresher than that)
+        job: Job | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run a parameterized notebook and return it with its outputs.
+
+        This is what papermill calls; `job` is given by `run_notebook`.
+
+        Raises
+        ------
+        ParametersInvalid
+            A parameter has no usable name, or does not fit the notebook.
+        KernelMissing
+            There is no such kernel here.
+        """
+        with _as_click_says():
+            if job is None:
+                job = _job_of(nb, options)
+            require_kernel(kernel_name)
+            path = _local_path(output_path)
+            if path is not None:
+                check_output(path)
+        _stable_ids(nb, job.notebook)
+        job.output = OutputNotebook(nb, path, started=job.started)
+        _save_through(nb, job.output, output_path)
+        with job.stop:
+            if not job.recorded:
+                job.begin()
+            failed = ""
+            try:
+                _drive(nb, kernel_name, job, progress_bar, log_output=log_output, options=options)
+            except BaseException as error:
+                failed = f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                job.output.finish()
+                if not job.recorded:
+                    job.end(failed=failed)
+        if not job.recorded:
+            job.stop.pass_on()
+        return nb
+
+
+@contextlib.contextmanager
+def _as_click_says() -> Iterator[None]:
+    """In papermill's own command, what we refuse is wrong use and no traceback."""
+    try:
+        yield
+    except MlopsError as error:
+        import click
+
+        context = click.get_current_context(silent=True)
+        if context is None or context.find_root().info_name == "mlops":
+            raise
+        refusal = click.ClickException(str(error))
+        refusal.exit_code = error.exit_code
+        raise refusal from error
+
+
+def _job_of(nb: Any, options: Mapping[str, Any]) -> Job:
+    """The run that papermill asks for, whose parameters already stand in an injected cell."""
+    from jupyter_mlops.project import Project
+
+    given = dict(nb.metadata.get("papermill", {}).get("parameters") or {})
+    own = {name: value for name, value in given.items() if name not in PAPERMILL_OWN}
+    known = declared(nb)
+    if own and known is None and language_of(nb) == "python":
+        raise ParametersInvalid(NO_CELL, next=NO_CELL_NEXT)
+    validate(own, known)
+    source = options.get("input_path")
+    notebook = _local_path(source) if isinstance(source, str) and not source.lstrip().startswith("{") else None
+    if notebook is not None and not notebook.is_file():
+        notebook = None
+    project: Project | None = None
+    try:
+        project = Project.open(notebook.parent if notebook else None)
+        _ = project.store
+    except (MlopsError, OSError) as error:
+        _log.warning("this run is not on record: %s", error)
+        project = None
+    limit = options.get("execution_timeout") or options.get("timeout")
+    return Job(project, notebook, given, cell_timeout=limit)
+
+
+NO_CELL: Final = "the notebook takes no parameters: none of its cells has the tag 'parameters'"
+NO_CELL_NEXT: Final = "tag the cell that assigns them: in JupyterLab, Property Inspector > Cell Tags > parameters"
+
+
+def _local_path(path: str | Path | None) -> Path | None:
+    """A path that papermill takes for a local one, as seen from where papermill was called."""
+    if path is None or str(path) == "-":
+        return None
+    from papermill.iorw import papermill_io
+
+    handler = papermill_io.get_handler(str(path))
+    if handler is not papermill_io.get_handler("any.ipynb"):
+        return None
+    base = handler.cwd(None)
+    handler.cwd(base)
+    return Path(base or ".", path).absolute()
+
+
+def require_kernel(name: str) -> None:
+    """See that a kernel of that name is installed.
+
+    Raises
+    ------
+    KernelMissing
+        It is not; the message lists those that are.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    specs = KernelSpecManager()
+    try:
+        specs.get_kernel_spec(name)
+    except NoSuchKernel as error:
+        known = ", ".join(sorted(specs.find_kernel_specs())) or "none"
+        raise KernelMissing(
+            f"there is no kernel {name!r} here",
+            cause=f"installed are: {known}",
+            next="choose one with -k, or install it: python -m ipykernel install --user --name NAME",
+        ) from error
+
+
+def _stable_ids(nb: Any, notebook: Path | None) -> None:
+    """Give cells that have no id in the file one that is the same in every run.
+
+    Formats before 4.5 have no ids, and papermill draws random ones, as for the cell of parameters that it adds.
+    """
+    known: set[str] = set()
+    if notebook is not None:
+        with contextlib.suppress(NotebookUnreadable):  # papermill has read it already, in its own way
+            known = {str(cell.get("id")) for cell in read_notebook(notebook)["cells"] if cell.get("id")}
+    taken = set(known)
+    for cell in nb.cells:
+        if cell.get("id") in known:
+            continue
+        if INJECTED_TAG in cell.metadata.get("tags", ()):
+            seed = INJECTED_TAG
+        else:
+            seed = hashlib.sha256(f"{cell.cell_type}\0{cell.source}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        name, nth = seed, 1
+        while name in taken:
+            nth += 1
+            name = f"{seed}-{nth}"
+        taken.add(name)
+        cell["id"] = name
+    if (nb.nbformat, nb.nbformat_minor) < (4, 5):
+        nb.nbformat_minor = 5
+
+
+_unsaved: dict[str, OutputNotebook] = {}
+"""Files whose last writing papermill asks for after the engine is done, by the path it uses."""
+
+
+def _save_through(nb: Any, output: OutputNotebook, named: str | Path | None) -> None:
+    """Have papermill's own last save go through our writer.
+
+    After an engine is done, papermill serialises the whole notebook again and writes it in place, and before that, for
+    a failed run, a note above the failed cell. It offers no hook for either; the one function it calls is wrapped.
+    """
+    import papermill.execute as papermill_execute
+
+    place = named or nb.metadata.get("papermill", {}).get("output_path")
+    local = _local_path(place)
+    if local is None:
+        return
+    if output.path is None:  # "save only at the end"
+        output.path = local
+        output.hold = True
+    _unsaved[str(place)] = output
+    written = papermill_execute.write_ipynb
+    if getattr(written, "by_mlops", False):
+        return
+
+    def write_ipynb(nb: Any, path: Any) -> None:
+        ours = _unsaved.pop(str(path), None)
+        if ours is None:
+            written(nb, path)
+        else:
+            ours.finish(nb)
+
+    write_ipynb.by_mlops = True  # type: ignore[attr-defined]
+    papermill_execute.write_ipynb = write_ipynb
+
+
+# -- the kernel ------------------------------------------------------------------------------------------------------
+
+
+class Guard:
+    """A process that outlives this one just long enough to kill the kernel's process group.
+
+    It waits for a line on a pipe of ours: the line means that all is well, the pipe's end that we are dead.
+    """
+
+    SCRIPT: Final = 'read -r line && exit 0; kill -s KILL -- "-$1"'
+
+    def __init__(self, group: int | None) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        if group is None or os.name != "posix" or group == os.getpgid(0):
+            return
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", self.SCRIPT, "jupyter-mlops-guard", str(group)],
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            # An ipykernel also looks for its parent once a second by itself.
+            _log.warning("no process stands guard over the kernel: %s", error)
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError):  # it is gone already
+            self._process.communicate(b"over\n")
+
+
+def _drive(
+    nb: Any, kernel_name: str, job: Job, progress_bar: Any, *, log_output: bool, options: Mapping[str, Any]
+) -> None:
+    from nbclient.exceptions import CellTimeoutError
+    from nbclient.util import run_sync
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import NotebookExecutionManager
+    from papermill.log import logger
+
+    assert job.output is not None
+    output = job.output
+    books = NotebookExecutionManager(nb, output_path=None, progress_bar=progress_bar, log_output=log_output)
+    # Its own saves, before and after each cell and in between, become a word to our writer.
+    books.save = lambda **_: output.changed()
+    books.autosave_cell = output.changed
+    books.notebook_start()
+    client = PapermillNotebookClient(
+        books, kernel_name=kernel_name, timeout=None, startup_timeout=options.get("start_timeout") or 60, log=logger,
+        log_output=log_output, stdout_file=options.get("stdout_file"), stderr_file=options.get("stderr_file"),
+        # Saved widget state makes a static page ask a server for scripts, instead of showing the plain form.
+        store_widget_state=False,
+    )  # fmt: skip
+    client.reset_execution_trackers()
+    start: dict[str, Any] = {"env": job.environment()}
+    if job.cwd is not None:
+        start["cwd"] = str(job.cwd)
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(client.setup_kernel(**start))
+            except (RuntimeError, OSError) as error:
+                raise KernelFailed(f"the kernel {kernel_name!r} did not start", cause=str(error)) from error
+            group = getattr(client.km.provisioner, "pgid", None)
+            stack.enter_context(Guard(group))
+            try:
+                run_sync(_Cells(nb, client, books, job).run)()
+            except CellTimeoutError:
+                raise  # it has answered to the interrupt, and may end in order, or was killed
+            except BaseException:
+                # Whatever the kernel is at, and whatever it has started, ends with the run.
+                _kill(group)
+                raise
+    finally:
+        books.cleanup_pbar()
+        books.notebook_complete()
+
+
+def _kill(group: int | None) -> None:
+    if group is not None and hasattr(os, "killpg") and group != os.getpgid(0):
+        with contextlib.suppress(OSError):  # it is gone already
+            os.killpg(group, signal.SIGKILL)
+
+
+class _Cells:
+    """The walk over the cells of one notebook."""
+
+    def __init__(self, nb: Any, client: Any, books: Any, job: Job) -> None:
+        self.nb, self.client, self.books, self.job = nb, client, books, job
+        self.deadline = None if job.timeout is None else time.monotonic() + job.timeout
+
+    async def run(self) -> None:
+        await self._load_extension()
+        heading = ""
+        for index, cell in enumerate(self.nb.cells):
+            if cell.cell_type == "markdown":
+                heading = _heading(cell.source) or heading
+            if self.job.stop.signum:
+                break
+            try:
+                self.books.cell_start(cell, index)
+                self._show(index, cell, heading)
+                if not await self._cell(cell, index):
+                    self.books.cell_exception(cell, cell_index=index)
+                    break
+            finally:
+                _join_streams(cell)
+                self.books.cell_complete(cell, cell_index=index)
+
+    def _show(self, index: int, cell: Any, heading: str) -> None:
+        if self.books.pbar:
+            name = self.books.get_cell_description(cell) or heading
+            self.books.pbar.set_description(f"cell {index + 1}" + (f" · {name[:40]}" if name else ""))
+
+    async def _cell(self, cell: Any, index: int) -> bool:
+        """Run a cell to its end, its limit or a signal; whether the run may go on."""
+        import asyncio
+
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+        runs = cell.cell_type == "code" and bool(cell.source.strip())
+        self.client.kc.session.metadata = {"cellId": cell.get("id", "")}
+        task = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
+        try:
+            late = await self._wait(task)
+            if late:
+                await self._end(task, cell, index, late)
+                return False
+            await task
+        except CellExecutionError as error:
+            self.job.error = _failure(cell, index, error.ename, error.evalue)
+            # `sys.exit()` ends a notebook without being a failure, as in papermill.
+            if error.ename == "SystemExit" and error.evalue in ("", "0", "None"):
+                self.job.error = None
+            return False
+        except DeadKernelError:
+            self._note(cell, index, "DeadKernelError", await self._obituary())
+            raise
+        finally:
+            self.job.cells += runs
+            if not task.done():
+                task.cancel()
+        return True
+
+    async def _wait(self, task: asyncio.Future[Any]) -> str:
+        """Wait for a cell while keeping the file fresh; why it must end, if it must."""
+        import asyncio
+
+        limit = self.job.cell_timeout
+        ends = None if limit is None else time.monotonic() + limit
+        while True:
+            now = time.monotonic()
+            pause = min(_TICK, *(max(0.0, one - now) for one in (ends, self.deadline) if one is not None), _TICK)
+            await asyncio.wait({task}, timeout=pause)
+            if task.done():
+                return ""
+            self.job.output.write_if_due()  # type: ignore[union-attr]
+            now = time.monotonic()
+            if self.job.stop.signum:
+                return f"stopped by {signal.Signals(self.job.stop.signum).name}"
+            if ends is not None and now >= ends:
+                return f"the cell ran longer than {limit:g} s"
+            if self.deadline is not None and now >= self.deadline:
+                return f"the run took longer than {self.job.timeout:g} s"
+
+    async def _end(self, task: asyncio.Future[Any], cell: Any, index: int, why: str) -> None:
+        """End a cell that must end: by an interrupt, or if that does not help by the kernel's death."""
+        import asyncio
+
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+        from nbclient.util import ensure_async
+
+        await ensure_async(self.client.km.interrupt_kernel())
+        await asyncio.wait({task}, timeout=_GRACE)
+        if task.done():
+            with contextlib.suppress(CellExecutionError, DeadKernelError):  # it is why it ended that counts
+                task.result()
+        else:
+            task.cancel()
+            why += "; the kernel ignored the interrupt and was killed"
+            _kill(getattr(self.client.km.provisioner, "pgid", None))
+        name = "KeyboardInterrupt" if self.job.stop.signum else "CellTimeoutError"
+        self._note(cell, index, name, why)
+        if not self.job.stop.signum:
+            self.books.cell_exception(cell, cell_index=index)
+            raise CellTimeoutError(why)
+
+    def _note(self, cell: Any, index: int, ename: str, evalue: str) -> None:
+        """Put an error that the kernel could not tell itself into the cell."""
+        from nbformat.v4 import new_output
+
+        cell.setdefault("outputs", []).append(
+            new_output("error", ename=ename, evalue=evalue, traceback=[f"{ename}: {evalue}"])
+        )
+        cell.metadata.papermill["exception"] = True
+        cell.metadata.papermill["status"] = "failed"
+        self.nb.metadata.papermill["exception"] = True
+        self.job.error = _failure(cell, index, ename, evalue)
+
+    async def _obituary(self) -> str:
+        """How the kernel died."""
+        code = await self.client.km.provisioner.poll() if self.client.km and self.client.km.provisioner else None
+        if isinstance(code, int) and code < 0:
+            name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
+            hint = " (out of memory?)" if -code == signal.SIGKILL else ""
+            return f"the kernel was killed by {name}{hint}"
+        return f"the kernel ended with status {code}" if isinstance(code, int) else "the kernel died"
+
+    async def _load_extension(self) -> None:
+        """Switch recording on in the kernel; where that can not be, say so and go on."""
+        from nbclient.util import ensure_async
+
+        reply = await self._ask(self.client.kc.kernel_info())
+        info = reply.get("language_info") or {}
+        if info:
+            self.nb.metadata["language_info"] = info
+        if self.job.run is None:
+            return
+        language = str(info.get("name", "")).lower()
+        if language != "python":
+            self._gap(f"the kernel's language is {language or 'unknown'}, and only Python's cells are recorded")
+            return
+        # An expression leaves no name behind, and a silent request neither counts nor shows.
+        load = "get_ipython().extension_manager.load_extension('jupyter_mlops')"
+        request = self.client.kc.execute("", silent=True, store_history=False, user_expressions={"load": load})
+        answer = (await self._ask(await ensure_async(request))).get("user_expressions", {}).get("load", {})
+        said = str(answer.get("data", {}).get("text/plain", ""))
+        if answer.get("status") != "ok" or said not in ("None", "'already loaded'"):
+            why = f"{answer.get('ename')}: {answer.get('evalue')}" if answer.get("ename") else said or "no answer"
+            self._gap(f"jupyter_mlops could not be loaded in the kernel ({why}), so no cell was recorded")
+
+    async def _ask(self, message: Any) -> dict[str, Any]:
+        import asyncio
+
+        from nbclient.exceptions import DeadKernelError
+        from nbclient.util import ensure_async
+
+        try:
+            reply = await asyncio.wait_for(
+                self.client.async_wait_for_reply(await ensure_async(message)), timeout=_LOAD_LIMIT
+            )
+        except (TimeoutError, DeadKernelError):
+            return {}
+        return dict(reply["content"]) if reply else {}
+
+    def _gap(self, reason: str) -> None:
+        self.job.gaps.append(Gap(subject="cells", reason=f"capture was off: {reason}", blocks=True))
+        _log.warning("capture is off: %s", reason)
+
+
+def _heading(source: str) -> str:
+    return next((line.lstrip("#").strip() for line in source.splitlines() if line.startswith("#")), "")
+
+
+def _join_streams(cell: Any) -> None:
+    """Join prints that came in pieces, as a front end shows them; where the pieces end is chance.
+
+    Only where the cell has nothing but prints: a display may be updated later, by its place.
+    """
+    outputs: Sequence[Any] = cell.get("outputs") or ()
+    if len(outputs) < 2 or any(output.output_type not in ("stream", "error") for output in outputs):
+        return
+    joined: list[Any] = []
+    pieces: list[str] = []
+    for output in outputs:
+        if joined and output.output_type == "stream" == joined[-1].output_type and output.name == joined[-1].name:
+            pieces.append(output.text)
+            continue
+        if len(pieces) > 1:
+            joined[-1]["text"] = "".join(pieces)
+        pieces = [output.get("text", "")]
+        joined.append(output)
+    if len(pieces) > 1:
+        joined[-1]["text"] = "".join(pieces)
+    cell.outputs = joined
+
+
+def _failure(cell: Any, index: int, ename: str, evalue: str) -> CellFailure:
+    line = None
+    lines = cell.source.splitlines()
+    for output in reversed(cell.get("outputs") or ()):
+        if output.get("output_type") == "error":
+            text = _ANSI.sub("", "\n".join(output.get("traceback") or ()))
+            found = re.findall(rf"Cell In\s?\[{cell.get('execution_count')}\], line (\d+)", text)
+            if found:
+                line = int(found[-1])
+                break
+    return CellFailure(
+        cell=index + 1, id=cell.get("id", ""), count=cell.get("execution_count"),
+        line=line if line is not None and 0 < line <= len(lines) else None,
+        source=lines[line - 1].strip()[:200] if line is not None and 0 < line <= len(lines) else "",
+        ename=ename, evalue=_ANSI.sub("", evalue)[:500],
+    )  # fmt: skip

@@ -1,0 +1,410 @@
+"""The output notebook on disk: always whole, seldom more than seconds behind, and cheap however large its outputs.
+
+A notebook is written to a temporary file beside its place and renamed onto it, so that a reader, or whoever comes after
+a kill, finds the old text or the new one. When it is written is a matter of a budget: no sooner than a second, nor ten
+times what the last writing took, after that writing; and not at all while writing now and once more at the end would
+pass a tenth of the run's time. Each output is turned into JSON once; a writing joins what is already there.
+
+The bytes are those of ``nbformat.write`` (asserted by a property test), but for two things that JSON can not hold:
+``NaN`` and infinities are written as texts, and half a surrogate pair by its escape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from pathlib import Path
+from typing import Any, Final
+
+from blake3 import blake3
+
+from jupyter_mlops.errors import MlopsError, WrongUse
+from jupyter_mlops.records import Digest
+
+_log = logging.getLogger("jupyter_mlops")
+
+PAUSE: Final = 1.0
+"""Seconds that pass at least between two writings."""
+
+SHARE: Final = 0.1
+"""Of the run's time, what writing may take."""
+
+_RATE: Final = 300e6  # bytes per second a disk is believed to take before it was measured
+_SPLIT: Final = frozenset({"application/javascript", "image/svg+xml"})
+_REMOTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_SAFE: Final = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]{0,99}|-?[0-9][A-Za-z0-9._+-]{0,99}")
+
+
+class OutputRefused(WrongUse):
+    """The output notebook can not be written where it is asked for."""
+
+
+class OutputUnwritten(MlopsError, OSError):
+    """The run is over, and its notebook could not be written."""
+
+
+# -- where -----------------------------------------------------------------------------------------------------------
+
+
+def output_path(template: Path | str, parameters: Mapping[str, Any]) -> Path:
+    """The output's path, with ``{name}`` replaced by that parameter's value.
+
+    >>> output_path("runs/a{alpha}.ipynb", {"alpha": 0.5}).name
+    'a0.5.ipynb'
+
+    Raises
+    ------
+    OutputRefused
+        The path is no local file, names something that is not a given parameter, or a value is no part of a file name.
+    """
+    text = str(template)
+    if text == "-" or _REMOTE.match(text):
+        raise OutputRefused(f"{text[:200]} is no local file", next="give a path on this machine")
+
+    def fill(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in parameters:
+            raise OutputRefused(
+                f"{{{name[:60]}}} in the output's path names no given parameter",
+                next=f"given are: {', '.join(parameters) or 'none'}",
+            )
+        value = parameters[name]
+        word = str(value) if type(value) in (str, int, float, bool) else ""
+        if not _SAFE.fullmatch(word):
+            raise OutputRefused(f"the value of {name} is no part of a file name", cause=repr(value)[:100])
+        return word
+
+    filled = re.sub(r"\{([^{}]*)\}", fill, text)
+    if "{" in filled or "}" in filled:
+        raise OutputRefused(f"{text[:200]} has a brace without its partner")
+    return Path(filled)
+
+
+def check_output(path: Path) -> None:
+    """See, before anything runs, that a notebook can be put there.
+
+    Raises
+    ------
+    OutputRefused
+        The folder is missing or closed to us, or what stands there is a link, a folder, or read-only.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputRefused(f"there is no folder {folder}", next=f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputRefused(f"the folder {folder} is read-only")
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputRefused(f"{path} can not be looked at", cause=str(error)) from error
+    if stat.S_ISLNK(found.st_mode):
+        raise OutputRefused(
+            f"{path} is a symbolic link",
+            cause="the output replaces what stands there, and a link would be lost",
+            next=f"name the file itself: {os.path.realpath(path)}",
+        )
+    if not stat.S_ISREG(found.st_mode):
+        raise OutputRefused(f"{path} is no regular file")
+    # Root may write everywhere; that the owner has made it read-only counts all the same.
+    if not found.st_mode & 0o222 or not os.access(path, os.W_OK):
+        raise OutputRefused(f"{path} is read-only", next=f"chmod u+w {path}")
+
+
+# -- how -------------------------------------------------------------------------------------------------------------
+
+
+class OutputNotebook:
+    """A notebook that changes in memory, and its file.
+
+    Parameters
+    ----------
+    nb
+        The notebook; its cells may change at any time between two calls.
+    path
+        Its file, or None to write nothing.
+    started
+        When the run began (`time.monotonic`), for the budget.
+
+    Attributes
+    ----------
+    seconds
+        What writing took so far.
+    writes
+        How often the file was written.
+    digest, size
+        Of the bytes last written.
+    """
+
+    def __init__(self, nb: Any, path: Path | None, *, started: float | None = None) -> None:
+        self.nb = nb
+        self.path = path
+        self.started = time.monotonic() if started is None else started
+        self.seconds = 0.0
+        self.writes = 0
+        self.digest: Digest | None = None
+        self.size = 0
+        self.hold = False
+        """Write only at the end."""
+        self._changed = True
+        self._next = 0.0
+        self._rate = _RATE
+        self._complained = False
+        # By identity of the output, which is kept alive here so that its identity stays its own.
+        self._encoded: dict[int, tuple[Any, Any, Any, bytes]] = {}
+        if path is not None:
+            _sweep(path)
+
+    def changed(self) -> None:
+        """Say that the notebook has changed; it is written if that is due."""
+        self._changed = True
+        self.write_if_due()
+
+    def write_if_due(self) -> None:
+        """Write if there is something new, the last writing is long enough ago, and the budget allows it."""
+        if self.path is None or self.hold or not self._changed or time.monotonic() < self._next:
+            return
+        self._write(last=False)
+
+    def finish(self, nb: Any = None) -> None:
+        """Write what the notebook is now, onto the disk itself, unless that is what stands there.
+
+        Parameters
+        ----------
+        nb
+            The notebook, where it may have become another object.
+
+        Raises
+        ------
+        OutputUnwritten
+            That can not be done.
+        """
+        if nb is not None:
+            self.nb = nb
+        if self.path is not None:
+            self._write(last=True)
+
+    def _write(self, *, last: bool) -> None:
+        assert self.path is not None
+        begun = time.monotonic()
+        try:
+            parts = list(self.parts())
+            size = sum(map(len, parts))
+            encoded = time.monotonic()
+            once = size / self._rate
+            spent = self.seconds + encoded - begun + 2 * once
+            digest = _digest(parts) if last else None
+            if digest is not None and digest == self.digest:
+                return
+            if last or self.writes == 0 or spent <= SHARE * (encoded - self.started):
+                replace_file(self.path, parts, durable=last)
+                self._changed = False
+                self.writes += 1
+                self.size = size
+                if size > 1 << 20:
+                    self._rate = size / max(time.monotonic() - encoded, 1e-6)
+                self.digest = digest
+        except OSError as error:
+            if last:
+                raise OutputUnwritten(f"{self.path} could not be written", cause=str(error)) from error
+            # The run goes on: the disk may have room again before its end.
+            if not self._complained:
+                _log.warning("%s could not be written, and is tried again: %s", self.path, error)
+                self._complained = True
+        finally:
+            ended = time.monotonic()
+            self.seconds += ended - begun
+            self._next = ended + max(PAUSE, (ended - begun) / SHARE)
+
+    def parts(self) -> Iterator[bytes]:
+        """The bytes of the file, in pieces."""
+        top = {key: value for key, value in self.nb.items() if key != "cells"}
+        top["metadata"] = {
+            key: value
+            for key, value in self.nb["metadata"].items()
+            if key not in ("orig_nbformat", "orig_nbformat_minor", "signature")
+        }
+        seen: dict[int, tuple[Any, Any, Any, bytes]] = {}
+        before = b"{\n "
+        for key in sorted({*top, "cells"}):
+            yield before + _bytes(f"{encode_basestring(key)}: ")
+            if key == "cells":
+                yield from self._cells(seen)
+            else:
+                yield _bytes(_json(top[key], "\n "))
+            before = b",\n "
+        yield b"\n}\n"
+        self._encoded = seen
+
+    def _cells(self, seen: dict[int, tuple[Any, Any, Any, bytes]]) -> Iterator[bytes]:
+        if not self.nb["cells"]:
+            yield b"[]"
+            return
+        before = b"[\n  "
+        for cell in self.nb["cells"]:
+            yield before
+            yield from self._cell(cell, seen)
+            before = b",\n  "
+        yield b"\n ]"
+
+    def _cell(self, cell: Any, seen: dict[int, tuple[Any, Any, Any, bytes]]) -> Iterator[bytes]:
+        shown = dict(cell)
+        if isinstance(shown.get("source"), str):
+            shown["source"] = shown["source"].splitlines(keepends=True)
+        if "metadata" in shown:
+            shown["metadata"] = {key: value for key, value in shown["metadata"].items() if key != "trusted"}
+        if shown.get("attachments"):
+            shown["attachments"] = {name: _split(bundle) for name, bundle in shown["attachments"].items()}
+        outputs = shown.get("outputs") if shown.get("cell_type") == "code" else None
+        if not outputs:
+            yield _bytes(_json(shown, "\n  "))
+            return
+        del shown["outputs"]
+        first = {key: value for key, value in shown.items() if key < "outputs"}
+        later = {key: value for key, value in shown.items() if key > "outputs"}
+        yield _bytes(_json(first, "\n  ")[: -len("\n  }")] + ',\n   "outputs": [\n    ')
+        for place, output in enumerate(outputs):
+            if place:
+                yield b",\n    "
+            yield self._output(output, seen)
+        yield b"\n   ],"
+        yield _bytes(_json(later, "\n  ")[1:])
+
+    def _output(self, output: Any, seen: dict[int, tuple[Any, Any, Any, bytes]]) -> bytes:
+        body = output.get("text") if output.get("output_type") == "stream" else output.get("data")
+        metadata = output.get("metadata")
+        held = seen.get(id(output)) or self._encoded.get(id(output))
+        # `update_display` puts other objects in the place of these two; nothing changes them from within.
+        if held is None or held[0] is not output or held[1] is not body or held[2] is not metadata:
+            shown = dict(output)
+            if shown.get("output_type") in ("execute_result", "display_data"):
+                shown["data"] = _split(shown.get("data", {}))
+            elif shown.get("output_type") == "stream" and isinstance(shown.get("text"), str):
+                shown["text"] = shown["text"].splitlines(keepends=True)
+            held = (output, body, metadata, _bytes(_json(shown, "\n    ")))
+        seen[id(output)] = held
+        return held[3]
+
+
+def _split(bundle: Mapping[str, Any]) -> dict[str, Any]:
+    """A bundle of media types as nbformat puts it on disk: what is likely text, in lines."""
+    return {
+        kind: value.splitlines(keepends=True)
+        if isinstance(value, str) and (kind.startswith("text/") or kind in _SPLIT)
+        else value
+        for kind, value in bundle.items()
+    }
+
+
+def _bytes(text: str) -> bytes:
+    # Half a surrogate pair has no UTF-8; Python's escape for it is JSON's.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _json(value: Any, pad: str) -> str:
+    """JSON as ``json.dumps(indent=1, sort_keys=True, ensure_ascii=False)`` writes it, `pad` being the line's start."""
+    if isinstance(value, str):
+        return str(encode_basestring(value))
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        return int.__repr__(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float.__repr__(value)
+        return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
+    inner = pad + " "
+    if isinstance(value, Mapping):
+        if not value:
+            return "{}"
+        items = sorted((str(key), item) for key, item in value.items()) if len(value) > 1 else value.items()
+        return "{" + inner + ("," + inner).join(
+            f"{encode_basestring(str(key))}: {_json(item, inner)}" for key, item in items
+        ) + pad + "}"  # fmt: skip
+    if isinstance(value, list | tuple):
+        if not value:
+            return "[]"
+        if all(type(item) is str for item in value):
+            return "[" + inner + ("," + inner).join(map(encode_basestring, value)) + pad + "]"
+        return "[" + inner + ("," + inner).join(_json(item, inner) for item in value) + pad + "]"
+    if isinstance(value, bytes):
+        return str(encode_basestring(value.decode("ascii", "replace")))
+    return str(encode_basestring(str(value)))
+
+
+def _digest(parts: Iterable[bytes]) -> Digest:
+    hasher = blake3()
+    for part in parts:
+        hasher.update(part)
+    return Digest("blake3:" + hasher.hexdigest())
+
+
+def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool) -> None:
+    """Put bytes in a file's place at once: whoever looks finds the old ones or the new ones, never a part.
+
+    Mode and, where we may, owner of the file that was there are kept.
+
+    Parameters
+    ----------
+    durable
+        Sync before renaming, so that a power cut can not leave an empty file.
+    """
+    draft = _draft(path, os.getpid())
+    try:
+        found: os.stat_result | None = path.lstat()
+    except FileNotFoundError:
+        found = None
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            if found is not None:
+                if (found.st_uid, found.st_gid) != (os.fstat(descriptor).st_uid, os.fstat(descriptor).st_gid):
+                    with contextlib.suppress(PermissionError):  # only root may give files away
+                        os.fchown(descriptor, found.st_uid, found.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+            file.writelines(parts)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
+        os.replace(draft, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to hear about
+            draft.unlink()
+        raise
+
+
+def _draft(path: Path, pid: int) -> Path:
+    return path.with_name(f".{path.name[:200]}.{pid}.draft")
+
+
+def _sweep(path: Path) -> None:
+    """Remove drafts of this file whose writer was killed while writing."""
+    for draft in path.parent.glob(f".{_escape(path.name[:200])}.*.draft"):
+        pid = draft.name.rsplit(".", 2)[-2]
+        if pid.isdecimal() and int(pid) != os.getpid() and not _alive(int(pid)):
+            with contextlib.suppress(OSError):  # somebody else was quicker
+                draft.unlink()
+
+
+def _escape(name: str) -> str:
+    import glob
+
+    return glob.escape(name)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
