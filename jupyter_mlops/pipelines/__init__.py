@@ -20,6 +20,7 @@ from jupyter_mlops.pipelines.parameters import (
     ParametersInvalid,
     inspect_parameters,
     parse_parameter,
+    read_parameters,
     read_parameters_file,
     validate,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "RunResult",
     "inspect_parameters",
     "parse_parameter",
+    "read_parameters",
     "read_parameters_file",
     "run_notebook",
     "validate",

@@ -159,16 +159,12 @@ class Job:
         if self.project.parent_run:
             with contextlib.suppress(RecordInvalid):  # somebody else's variable
                 parent = as_digest(self.project.parent_run)
-        hidden = {
-            name: "<redacted:parameter>" if redactor.secret_name(name) else redactor.value(value)
-            for name, value in self.parameters.items()
-        }
         try:
             self.run = self.project.store.append(
                 RunStarted(
                     trigger="papermill",
                     notebook="" if self.notebook is None else self.project.relative(self.notebook),
-                    parameters=hidden,
+                    parameters=redactor.value(dict(self.parameters))[0],
                     user=self.project.user,
                     parent=parent,
                 )
@@ -343,9 +339,8 @@ def _as_click_says() -> Iterator[None]:
         context = click.get_current_context(silent=True)
         if context is None or context.find_root().info_name == "mlops":
             raise
-        refusal = click.ClickException(str(error))
-        refusal.exit_code = error.exit_code
-        raise refusal from error
+        kind = type("Refused", (click.ClickException,), {"exit_code": error.exit_code})
+        raise kind(str(error)) from error
 
 
 def _job_of(nb: Any, options: Mapping[str, Any]) -> Job:

@@ -19,7 +19,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, Final
 

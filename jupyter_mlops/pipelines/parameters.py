@@ -153,13 +153,13 @@ def declared(book: Mapping[str, Any]) -> list[Parameter] | None:
     cell = next((cell for cell in book["cells"] if PARAMETERS_TAG in tags_of(cell)), None)
     if cell is None or language_of(book) != "python":
         return None
-    return read_parameters(source_of(cell))
+    return assigned(source_of(cell))
 
 
-def read_parameters(source: str) -> list[Parameter]:
+def assigned(source: str) -> list[Parameter]:
     r"""The top-level assignments of a cell.
 
-    >>> [str(one) for one in read_parameters("alpha: float = 1  # step\nname = 'x'")]
+    >>> [str(one) for one in assigned("alpha: float = 1  # step\nname = 'x'")]
     ['alpha: float = 1  # step', "name: str = 'x'"]
     """
     # A magic is no Python; its line is blanked so that positions stay.
@@ -403,6 +403,34 @@ def _readings(text: str) -> Iterable[Any]:
             except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 continue  # not in that notation
     yield text
+
+
+def read_parameters(
+    notebook: Path | str, pairs: Iterable[tuple[str, str]] = (), file: Path | str | None = None
+) -> dict[str, Any]:
+    """Put together what a shell says: a file's parameters, and over them single names with words for their values.
+
+    Parameters
+    ----------
+    notebook
+        The notebook whose declared types say how a word is read.
+    pairs
+        Names and words.
+    file
+        A YAML file; see `read_parameters_file`.
+
+    Raises
+    ------
+    NotebookUnreadable
+        There is no such notebook.
+    ParametersInvalid
+        The file can not be read, or a word does not fit its parameter's type.
+    """
+    found = read_parameters_file(file) if file is not None else {}
+    pairs = list(pairs)
+    known = inspect_parameters(notebook) if pairs else []
+    found.update((name, parse_parameter(name, word, known)) for name, word in pairs)
+    return found
 
 
 def read_parameters_file(path: Path | str) -> dict[str, Any]:
