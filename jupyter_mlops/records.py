@@ -473,12 +473,15 @@ class CellEnded(Record, frozen=True, kw_only=True):
 
 
 class CellSettled(Record, frozen=True, kw_only=True):
-    """Digests that were not ready when the cell ended, and have come since."""
+    """What was not ready when the cell started or ended, and has come since."""
 
     KIND = "cell.settled"
-    BUILDS_ON = ("cell_run",)
+    BUILDS_ON = ("cell_run", "environment", "code", "after")
 
     cell_run: Digest
+    environment: Digest | None = None
+    code: Digest | None = None
+    after: list[Digest] = []
     outputs: list[Artifact] = []
     inputs: list[Artifact] = []
     files_read: list[Artifact] = []
@@ -653,6 +656,43 @@ def write_line(
     return digest_of(head), head + b"\t{" + b",".join(payload) + b"}\n"
 
 
+def read_envelope(raw: bytes) -> tuple[Digest, Envelope, bytes]:
+    """Read a line's envelope and leave its payload alone: name, envelope, the payload's bytes.
+
+    Raises
+    ------
+    RecordInvalid
+        The line is cut short, its envelope is no JSON, or it comes from a later format.
+    """
+    head, tab, tail = raw.partition(b"\t")
+    if not tab or not raw.endswith(b"}\n"):
+        raise RecordInvalid("the line is cut short" if raw[-1:] != b"\n" else "the line is damaged")
+    try:
+        envelope = _ENVELOPE.decode(head)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RecordInvalid("the line is damaged", cause=str(error)[:300]) from error
+    if envelope.v > FORMAT:
+        raise RecordInvalid(
+            f"the line has format {envelope.v}", cause=f"this version reads up to {FORMAT}",
+            next="pip install --upgrade jupyter-mlops",
+        )  # fmt: skip
+    return digest_of(head), envelope, tail
+
+
+def read_payload(tail: bytes) -> dict[str, tuple[str, msgspec.Raw]]:
+    """Read a line's payload: each free field's salt and bytes, not yet held against their commitments.
+
+    Raises
+    ------
+    RecordInvalid
+        It is no such JSON.
+    """
+    try:
+        return _PAYLOAD.decode(tail)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RecordInvalid("the line is damaged", cause=str(error)[:300]) from error
+
+
 def read_line(raw: bytes) -> Line:
     """Read and verify one line.
 
@@ -663,19 +703,8 @@ def read_line(raw: bytes) -> Line:
     RecordInvalid
         The line is cut short, is no JSON, comes from a later format, or a field does not match its commitment.
     """
-    head, tab, tail = raw.rstrip(b"\n").partition(b"\t")
-    if not tab or not raw.endswith(b"\n"):
-        raise RecordInvalid("the line is cut short")
-    try:
-        envelope = _ENVELOPE.decode(head)
-        payload = _PAYLOAD.decode(tail)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise RecordInvalid("the line is damaged", cause=str(error)[:300]) from error
-    if envelope.v > FORMAT:
-        raise RecordInvalid(
-            f"the line has format {envelope.v}", cause=f"this version reads up to {FORMAT}",
-            next="pip install --upgrade jupyter-mlops",
-        )  # fmt: skip
+    digest, envelope, tail = read_envelope(raw)
+    payload = read_payload(tail)
     for name, (salt, value) in payload.items():
         if envelope.commit.get(name) != commitment(name, salt, value):
             raise RecordInvalid(f"the line's field {name[:40]!r} is not what was written")
@@ -688,7 +717,7 @@ def read_line(raw: bytes) -> Line:
         parts += [b"%b:%b" % (_encode(name), bytes(value)) for name, (_, value) in payload.items()]
         parts += [b"%b:%b" % (_encode(name), _BLANK[kind][name]) for name in erased if name in _BLANK[kind]]
         record = decode(b"{" + b",".join(parts) + b"}", kind)
-    return Line(digest=digest_of(head), envelope=envelope, record=record, erased=erased)
+    return Line(digest=digest, envelope=envelope, record=record, erased=erased)
 
 
 # What stands for an erased field that has no default of its own.
@@ -733,8 +762,19 @@ class CellRun(msgspec.Struct, frozen=True, kw_only=True):
         return self.started.source
 
     @property
+    def environment(self) -> Digest | None:
+        """The line of the environment it ran in."""
+        return self.started.environment or next((late.environment for late in self.settled if late.environment), None)
+
+    @property
+    def code(self) -> Digest | None:
+        """The line of the code's state it ran in."""
+        return self.started.code or next((late.code for late in self.settled if late.code), None)
+
+    @property
     def after(self) -> list[Digest]:
-        return self.ended.after if self.ended else []
+        late = (digest for one in self.settled for digest in one.after)
+        return list(dict.fromkeys((*(self.ended.after if self.ended else ()), *late)))
 
     @property
     def inputs(self) -> list[Artifact]:
