@@ -1,0 +1,92 @@
+"""What can change in place, and through whom else: the ground on which a memo of digests stands.
+
+`immutable` says that a value can never change. `buffers` names the memory and the containers a value is made of: two
+values whose sets meet may change together, whichever of them is named when it happens.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import fractions
+import sys
+import uuid
+from typing import Any, Final
+
+from jupyter_mlops.fingerprints.walk import loaded
+
+_SCALARS: Final = frozenset(
+    map(
+        id,
+        (
+            int, float, bool, str, bytes, complex, type(None), type(...), type(NotImplemented), range, dt.date,
+            dt.timedelta, decimal.Decimal, fractions.Fraction, uuid.UUID,
+        ),
+    )
+)  # fmt: skip
+_NODES: Final = 2000
+
+
+def immutable(value: object) -> bool:
+    """Whether a value can not change in place: an exact builtin scalar, or a tuple or frozenset of such.
+
+    >>> immutable(3), immutable((1, "a")), immutable((1, [])), immutable([])
+    (True, True, False, False)
+    """
+    kind = type(value)
+    if id(kind) in _SCALARS:
+        return True
+    if kind is tuple or kind is frozenset:
+        return _frozen(value, 0)
+    return False
+
+
+def _frozen(items: Any, depth: int) -> bool:
+    if depth > 20 or len(items) > _NODES:
+        return False
+    for item in items:
+        kind = type(item)
+        if id(kind) in _SCALARS:
+            continue
+        if (kind is tuple or kind is frozenset) and _frozen(item, depth + 1):
+            continue
+        return False
+    return True
+
+
+def buffers(value: object) -> frozenset[int]:
+    """The identities of the memory and mutable objects a value is made of.
+
+    Parameters
+    ----------
+    value
+        Anything; of an unknown type only its own identity is told.
+
+    Returns
+    -------
+    frozenset of int
+        For containers the ids of themselves and of the containers inside, up to 2,000 of them; for arrays the id of
+        the object at the end of the chain of bases; for Arrow memory the addresses. Empty for what is `immutable`.
+    """
+    if immutable(value):
+        return frozenset()
+    found: set[int] = set()
+    _collect(value, found)
+    return frozenset(found)
+
+
+def _collect(value: Any, found: set[int]) -> None:
+    todo = [value]
+    while todo and len(found) < _NODES:
+        one = todo.pop()
+        kind = type(one)
+        if id(kind) in _SCALARS or id(one) in found:
+            continue
+        if kind is list or kind is tuple or kind is set or kind is frozenset:
+            found.add(id(one))
+            todo.extend(list(one)[: _NODES - len(found)])
+        elif kind is dict:
+            found.add(id(one))
+            todo.extend(list(one.values())[: _NODES - len(found)])
+        else:
+            found.add(id(one))
