@@ -13,7 +13,7 @@ valid and fresh, and sees to it that whatever happens the run is on record and n
 from __future__ import annotations
 
 from jupyter_mlops.pipelines.engine import CellFailure, KernelFailed, KernelMissing, MlopsEngine
-from jupyter_mlops.pipelines.outputs import OutputNotebook, OutputRefused
+from jupyter_mlops.pipelines.outputs import OutputNotebook, OutputRefused, OutputUnwritten
 from jupyter_mlops.pipelines.parameters import (
     NotebookUnreadable,
     Parameter,
@@ -34,6 +34,7 @@ __all__ = [
     "NotebookUnreadable",
     "OutputNotebook",
     "OutputRefused",
+    "OutputUnwritten",
     "Parameter",
     "ParametersInvalid",
     "RunResult",
