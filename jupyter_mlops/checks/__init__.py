@@ -1,0 +1,63 @@
+"""Answers questions about a model from what is on record: gates, metrics, signatures, profiles. Pure functions.
+
+A `Check` is asked of a `Candidate` and answers with a `Verdict`. Gates are checks in a short spelling
+(``auc>@production+0.01``), read by `parse_gate`. Nothing here reads a file, a store or the clock.
+"""
+
+from __future__ import annotations
+
+from jupyter_mlops.checks.data import (
+    Column,
+    DataInvalid,
+    Signature,
+    compare,
+    profile,
+    signature_of,
+)
+from jupyter_mlops.checks.evaluation import (
+    Evaluation,
+    EvaluationInvalid,
+    Interval,
+    bootstrap,
+    direction,
+    evaluation,
+    metrics,
+)
+from jupyter_mlops.checks.gates import (
+    DEFAULT_GATES,
+    Better,
+    Candidate,
+    Check,
+    Context,
+    GateInvalid,
+    Threshold,
+    Verdict,
+    parse_gate,
+    stale_inputs,
+)
+
+__all__ = [
+    "DEFAULT_GATES",
+    "Better",
+    "Candidate",
+    "Check",
+    "Column",
+    "Context",
+    "DataInvalid",
+    "Evaluation",
+    "EvaluationInvalid",
+    "GateInvalid",
+    "Interval",
+    "Signature",
+    "Threshold",
+    "Verdict",
+    "bootstrap",
+    "compare",
+    "direction",
+    "evaluation",
+    "metrics",
+    "parse_gate",
+    "profile",
+    "signature_of",
+    "stale_inputs",
+]
