@@ -1,0 +1,933 @@
+"""Where facts are kept: objects, journals and refs in one folder, and the questions that can be put to them.
+
+*Objects* are bytes named by their digest, written once and atomically, and verified whenever they are read. *Journals*
+are the records, one file per writer (`journal`). *Refs* are names: each a folder of numbered moves, every move a line
+in a file of its own that is created exclusively, so that of two who race one loses and is told. The files are the
+truth; questions are answered through the index, which can be deleted at any time (`index`).
+
+The form on disk is described for strangers in ``docs/store-format.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import socket
+import stat
+import time as clock
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+from blake3 import blake3
+
+from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.index import Index, key, unkey
+from jupyter_mlops.journal import (
+    Journal, JournalUnavailable, StoreReplaced, alive, fsync, new_writer, raw_lines, sync_folder,
+)  # fmt: skip
+from jupyter_mlops.records import (
+    FORMAT, CellEnded, CellLogged, CellRun, CellSettled, CellStarted, Digest, Line, Record, RecordInvalid, Run,
+    RunEnded, RunStarted, Transition, digest_of, now, read_envelope, read_line, short, write_line,
+)  # fmt: skip
+
+__all__ = [
+    "AmbiguousName", "JournalUnavailable", "Move", "NotFound", "ObjectDamaged", "ObjectMissing", "Problem",
+    "RefConflict", "RefInvalid", "Store", "StoreFormat", "StoreMissing", "StoreReplaced",
+]  # fmt: skip
+
+_CHUNK: Final = 2**20
+_OBJECT: Final = re.compile(r"blake3:[0-9a-f]{64}")
+_PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_MOVE: Final = re.compile(r"([0-9]{8,12})\.jsonl")
+_SHORT: Final = re.compile(r"(?:blake3:)?([0-9a-f]{4,64})")
+
+R = TypeVar("R", bound=Record)
+
+
+class StoreMissing(MlopsError, FileNotFoundError):
+    """There is no store at that place."""
+
+
+class StoreFormat(MlopsError, ValueError):
+    """What stands there is no store, or one of a later format."""
+
+
+class ObjectMissing(MlopsError, KeyError):
+    """The store does not hold the object: it was never kept here, or it was erased."""
+
+    __str__ = MlopsError.__str__
+
+
+class ObjectDamaged(MlopsError, ValueError):
+    """The object's bytes are no longer those its name says."""
+
+
+class NotFound(MlopsError, KeyError):
+    """Nothing in the store has that name."""
+
+    __str__ = MlopsError.__str__
+
+
+class AmbiguousName(MlopsError, LookupError):
+    """Several things in the store have a name that begins so."""
+
+
+class RefConflict(MlopsError, RuntimeError):
+    """Somebody else moved the ref first."""
+
+
+class RefInvalid(MlopsError, ValueError):
+    """A ref cannot have that name."""
+
+
+class Move(msgspec.Struct, frozen=True):
+    """One move of a ref: its number, from 1, the line that says so, and when."""
+
+    number: int
+    digest: Digest
+    time: str
+    transition: Transition
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something `fsck` found: ``damage`` means that facts are lost or untrue, ``note`` that all is as it should be."""
+
+    where: str
+    what: str
+    severity: str = "damage"
+    next: str = ""
+
+
+class Store:
+    """A store, as `Store.create` and `Store.open` give it. Threads may share it, and a forked child may go on using it.
+
+    Attributes
+    ----------
+    path
+        The store's folder.
+    id
+        What tells this store from others; a copy has the same.
+    """
+
+    def __init__(self, path: Path, id: str) -> None:
+        self.path, self.id = path, id
+        self._journal = Journal(path)
+        self._index = Index(path, _elsewhere(id, path))
+        self._sweep()
+
+    @classmethod
+    def create(cls, path: Path) -> Store:
+        """Make a store, or open the one that is there.
+
+        Raises
+        ------
+        StoreFormat
+            The folder holds something else, or a store of a later format.
+        """
+        path = Path(path).absolute()
+        if not (path / "format").exists():
+            try:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.chmod(0o700)
+                for name in ("objects", "journal", "refs", "tmp"):
+                    (path / name).mkdir(mode=0o700, exist_ok=True)
+                    (path / name).chmod(0o700)
+                facts = {"format": FORMAT, "id": secrets.token_hex(16), "created": now()}
+                for name, text in ((".gitignore", "*\n"), ("format", json.dumps(facts) + "\n")):
+                    _write_new(path, name, text.encode())
+            except OSError as error:
+                raise StoreMissing(f"no store can be made at {path}", cause=str(error)) from error
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Open a store.
+
+        Raises
+        ------
+        StoreMissing
+            There is none.
+        StoreFormat
+            It is none, or of a later format.
+        """
+        path = Path(path).absolute()
+        try:
+            facts = json.loads((path / "format").read_bytes()[:65536])
+            version, id = int(facts["format"]), str(facts["id"])
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreMissing(f"there is no store at {path}", next="mlops init") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreFormat(f"{path} is not a store", cause="its file `format` cannot be read") from error
+        if version > FORMAT:
+            raise StoreFormat(
+                f"the store at {path} has format {version}", cause=f"this version reads up to {FORMAT}",
+                next="pip install --upgrade jupyter-mlops",
+            )  # fmt: skip
+        return cls(path, id)
+
+    def close(self) -> None:
+        """Seal this process's journal and let go of the index. The store may still be used, and opens them anew."""
+        self._journal.close()
+        self._index.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- objects ---------------------------------------------------------------------------------------------------
+
+    def put(self, data: bytes | bytearray | memoryview | Path, *, durable: bool = False) -> Digest:
+        """Keep bytes, or the content of a file, and say their name.
+
+        Parameters
+        ----------
+        data
+            The bytes, or the path of a regular file, which is read in pieces.
+        durable
+            Whether to wait until they are on the disk; otherwise they are synced in the background.
+
+        Raises
+        ------
+        StoreReplaced
+            The store's folder is no longer the one that was opened.
+        OSError
+            The bytes cannot be read or written.
+        """
+        self._journal.check()
+        if isinstance(data, Path):
+            digest, temporary, size = self._take_in(data)
+        else:
+            size = memoryview(data).nbytes
+            digest, temporary = digest_of(data), None
+        path = self._object(digest)
+        try:
+            # A name proves nothing of what a power cut has left under it; the size costs no reading.
+            if os.stat(path, follow_symlinks=False).st_size == size:
+                if temporary:
+                    os.unlink(temporary)
+                if durable:
+                    self._sync(path)
+                return digest
+        except OSError:
+            pass  # not there: the usual case
+        if temporary is None:
+            temporary = self._temporary()
+            _write(temporary, data)  # type: ignore[arg-type]
+        try:
+            try:
+                os.replace(temporary, path)
+            except FileNotFoundError:
+                os.makedirs(path.parent, mode=0o700, exist_ok=True)
+                os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if durable:
+            self._sync(path)
+        else:
+            self._journal.sync_later(str(path))
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """Read an object, and see that it is what its name says.
+
+        Raises
+        ------
+        ObjectMissing
+            The store does not hold it.
+        ObjectDamaged
+            Its bytes are others.
+        """
+        try:
+            data = self._object(digest).read_bytes()
+        except OSError as error:
+            raise self._missing(digest, error) from error
+        if digest_of(data) != digest:
+            raise ObjectDamaged(
+                f"object {short(digest)} is damaged", cause="its bytes do not match its name", next="mlops fsck"
+            )
+        return data
+
+    def has(self, digest: Digest) -> bool:
+        """Whether the object is here; its bytes are not read."""
+        return bool(_OBJECT.fullmatch(digest)) and self._object(digest).is_file()
+
+    def size(self, digest: Digest) -> int:
+        """How many bytes an object has.
+
+        Raises
+        ------
+        ObjectMissing
+            The store does not hold it.
+        """
+        try:
+            return self._object(digest).stat().st_size
+        except OSError as error:
+            raise self._missing(digest, error) from error
+
+    def objects(self) -> Iterator[Digest]:
+        """The name of every object, in no order."""
+        root = self.path / "objects"
+        for folder in _names(root):
+            for name in _names(root / folder):
+                if _OBJECT.fullmatch(found := f"blake3:{folder}{name}"):
+                    yield Digest(found)
+
+    def _object(self, digest: str) -> Path:
+        if not _OBJECT.fullmatch(digest):
+            raise ObjectMissing(
+                f"{digest[:80]!r} names no object", cause="objects are named by their bytes, as in blake3:5f3c…"
+            )
+        return self.path / "objects" / digest[7:9] / digest[9:]
+
+    def _missing(self, digest: Digest, error: OSError) -> ObjectMissing:
+        if not isinstance(error, FileNotFoundError):
+            return ObjectMissing(f"object {short(digest)} cannot be read", cause=str(error), next="mlops fsck")
+        for _, time, erased in self.records(_erased_kind()):
+            if erased.object == digest:
+                by = f" by {erased.by}" if erased.by else ""
+                return ObjectMissing(f"object {short(digest)} was erased{by} on {time[:10]}", cause=erased.reason)
+        return ObjectMissing(f"object {short(digest)} is not in this store", next="mlops fsck")
+
+    def _take_in(self, path: Path) -> tuple[Digest, str, int]:
+        """Copy a file beside the objects, naming it on the way."""
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(source).st_mode):
+                raise IsADirectoryError(f"{path} is not a regular file")
+            temporary, hasher, size = self._temporary(), blake3(), 0
+
+            def chunks() -> Iterator[bytes]:
+                nonlocal size
+                while chunk := os.read(source, _CHUNK):
+                    hasher.update(chunk)
+                    size += len(chunk)
+                    yield chunk
+
+            _write(temporary, chunks())
+        finally:
+            os.close(source)
+        return Digest("blake3:" + hasher.hexdigest()), temporary, size
+
+    def _temporary(self) -> str:
+        return str(self.path / "tmp" / f"{_host()}-{os.getpid()}-{secrets.token_hex(6)}")
+
+    def _sync(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            fsync(fd)
+        finally:
+            os.close(fd)
+        sync_folder(path.parent)
+        sync_folder(path.parent.parent)
+
+    def _sweep(self) -> None:
+        """Remove what writers that died have left half-written."""
+        for name in _names(self.path / "tmp"):
+            host, _, rest = name.partition("-")
+            pid = rest.partition("-")[0]
+            if host == _host() and pid.isdecimal() and not _lives(int(pid)):
+                with contextlib.suppress(OSError):  # read-only, or swept by another: no matter
+                    os.unlink(self.path / "tmp" / name)
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def append(self, record: Record, *, time: str | None = None, wait: float = 0.05) -> Digest:
+        """Write a record; on return it survives the death of this process. See `Journal.append`.
+
+        Raises
+        ------
+        JournalUnavailable
+            The line could not be captured within `wait` seconds.
+        """
+        return self._journal.append(record, time=time, wait=wait)
+
+    def durable(self, *, timeout: float | None = None) -> bool:
+        """Wait until everything put and appended so far would survive a power cut; False if that cannot be said."""
+        return self._journal.durable(timeout=timeout)
+
+    @property
+    def pending(self) -> int:
+        """Lines and objects captured and not yet durable."""
+        return self._journal.pending
+
+    @property
+    def writer(self) -> str | None:
+        """The journal this process writes, once it has."""
+        return self._journal.writer
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong in this process's writing, in words."""
+        return list(self._journal.problems)
+
+    # -- refs ------------------------------------------------------------------------------------------------------
+
+    def move(self, ref: str, move: Transition, *, expect: int | None = None) -> tuple[int, Digest]:
+        """Add a move to a ref; everything appended before is made durable first, and so is the move.
+
+        Parameters
+        ----------
+        expect
+            The number of the last move the caller knows of (0: there is none yet); the one found, if left out.
+
+        Returns
+        -------
+        tuple
+            The number the move took, and the digest of its line.
+
+        Raises
+        ------
+        RefConflict
+            Another move came first, or `move.old` is not where the ref stands.
+        RefInvalid
+            The ref cannot have that name, or the transition is about another ref.
+        JournalUnavailable
+            What the move builds on could not be made durable.
+        """
+        folder = self._ref(ref)
+        if move.ref != ref:
+            raise RefInvalid(f"the move is about {move.ref!r}, not {ref!r}")
+        self._journal.check()
+        known = self.moves(ref)
+        last = max(self._numbers(folder), default=0)
+        if expect is not None and expect != last:
+            raise self._conflict(ref, last)
+        head = _head(known)
+        if move.old is not None and move.old != head:
+            raise RefConflict(
+                f"{ref} stands at {short(head) or 'nothing'}", cause=f"the move begins at {short(move.old)}",
+                next=f"mlops log {ref}",
+            )  # fmt: skip
+        if not self.durable(timeout=30):
+            raise JournalUnavailable(f"{ref} was not moved", cause="what it builds on could not be saved to the disk")
+        digest, raw = write_line(
+            move, writer=self.writer or new_writer(), seq=last + 1, prev=known[-1].digest if known else None
+        )
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if not self._create(folder / f"{last + 1:08}.jsonl", raw):
+            raise self._conflict(ref, last + 1)
+        return last + 1, digest
+
+    def moves(self, ref: str) -> list[Move]:
+        """A ref's moves in order, refused ones included; what cannot be read is left out (`fsck` names it)."""
+        folder = self._ref(ref)
+        found = []
+        for number in sorted(self._numbers(folder)):
+            with contextlib.suppress(OSError, RecordInvalid):
+                line = _only_line(folder / f"{number:08}.jsonl")
+                if isinstance(line.record, Transition) and line.record.ref == ref:
+                    found.append(Move(number, line.digest, line.envelope.time, line.record))
+        return found
+
+    def head(self, ref: str) -> Digest | None:
+        """Where a ref stands: `new` of its last move that was not refused."""
+        return _head(self.moves(ref))
+
+    def refs(self, prefix: str = "") -> list[str]:
+        """The names of all refs that begin so, sorted."""
+        root = self.path / "refs"
+        found = []
+        for folder, _, files in os.walk(root):
+            if any(_MOVE.fullmatch(name) for name in files):
+                name = Path(folder).relative_to(root).as_posix()
+                if name.startswith(prefix):
+                    found.append(name)
+        return sorted(found)
+
+    def _ref(self, ref: str) -> Path:
+        kind, *parts = ref.split("/")
+        *folders, last = parts or [""]
+        name, at, alias = last.partition("@")
+        good = all(map(_PART.fullmatch, (kind, *folders, name, *([alias] if at else []))))
+        if not good or any(part.endswith(".jsonl") for part in (*folders, name, alias)):
+            raise RefInvalid(
+                f"{ref[:200]!r} is no name for a ref",
+                cause="names are made of letters, digits, '.', '_' and '-', as in models/delays@production",
+            )
+        return self.path / "refs" / ref
+
+    def _numbers(self, folder: Path) -> list[int]:
+        return [int(found[1]) for name in _names(folder) if (found := _MOVE.fullmatch(name))]
+
+    def _conflict(self, ref: str, number: int) -> RefConflict:
+        return RefConflict(
+            f"{ref} was moved by somebody else", cause=f"move {number} is taken", next=f"mlops log {ref}"
+        )
+
+    def _create(self, path: Path, raw: bytes) -> bool:
+        """Make a file that was not there, whole and on the disk; False if it was there."""
+        temporary = self._temporary()
+        _write(temporary, raw, durable=True)
+        try:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                # A network file system may repeat a request whose answer was lost, and then deny it.
+                if os.stat(temporary).st_nlink != 2 or not os.path.samefile(temporary, path):
+                    return False
+            except OSError:
+                # No hard links here: exclusive creation, which a crash can leave half-written, but never twice taken.
+                try:
+                    _write(str(path), raw, durable=True)
+                except FileExistsError:
+                    return False
+        finally:
+            os.unlink(temporary)
+        for folder in (path.parent, path.parent.parent):
+            with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+                sync_folder(folder)
+        return True
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def line(self, digest: Digest) -> Line:
+        """Read a line by its name, verified.
+
+        Raises
+        ------
+        NotFound
+            The store has no such line.
+        RecordInvalid
+            It is damaged.
+        """
+        for line in self._lines(
+            "select digest, file, offset, length from lines where digest = ? limit 1", (key(digest),)
+        ):
+            return line
+        raise NotFound(f"there is no record {short(digest) or digest[:80]!r} in this store", next="mlops log")
+
+    def resolve(self, short: str) -> Digest:
+        """Find the one line or object whose digest begins so.
+
+        Parameters
+        ----------
+        short
+            At least four hex digits, with or without ``blake3:``.
+
+        Raises
+        ------
+        NotFound
+            There is none.
+        AmbiguousName
+            There are several; the message names them.
+        """
+        found = _SHORT.fullmatch(short)
+        if found is None:
+            raise NotFound(f"{short[:80]!r} is no digest", cause="give at least four of its hex digits")
+        text = found[1]
+        low, high = bytes.fromhex(text.ljust(64, "0")), bytes.fromhex(text.ljust(64, "f"))
+        rows = self._index.ask(
+            "select distinct digest, kind from lines where digest between ? and ? and length(digest) = 32 limit 9",
+            (low, high),
+        )
+        hits = {str(unkey(raw)): kind for raw, kind in rows}
+        for name in _names(self.path / "objects" / text[:2]):
+            if name.startswith(text[2:]) and _OBJECT.fullmatch(found_ := f"blake3:{text[:2]}{name}"):
+                hits.setdefault(found_, "object")
+        if not hits:
+            raise NotFound(f"nothing in this store has a name that begins with {text[:64]}", next="mlops log")
+        if len(hits) > 1:
+            several = ", ".join(f"{digest[7:23]} ({kind})" for digest, kind in list(hits.items())[:8])
+            raise AmbiguousName(f"{text} is the beginning of several names", cause=several, next="give more digits")
+        return Digest(next(iter(hits)))
+
+    def records(
+        self, kind: type[R], *, newest_first: bool = True, limit: int | None = None
+    ) -> Iterator[tuple[Digest, str, R]]:
+        """All records of a kind, by time: digest, time, record. A line that is damaged is left out."""
+        order = "desc" if newest_first else "asc"
+        for line in self._lines(
+            f"select digest, file, offset, length from lines where kind = ? order by time {order}, id {order} limit ?",  # noqa: S608
+            (kind.KIND, -1 if limit is None else limit),
+        ):
+            if isinstance(line.record, kind):
+                yield line.digest, line.envelope.time, line.record
+
+    def cell_run(self, digest: Digest) -> CellRun:
+        """A cell run, put together from its lines.
+
+        Raises
+        ------
+        NotFound
+            The store has no cell run of that name.
+        """
+        for found in self._merge([key(digest)]):
+            return found
+        raise NotFound(f"there is no cell run {short(digest) or digest[:80]!r} in this store", next="mlops log")
+
+    def cell_runs(
+        self, *, run: Digest | None = None, notebook: str | None = None, cell: str | None = None,
+        newest_first: bool = True, limit: int | None = None,
+    ) -> list[CellRun]:  # fmt: skip
+        """Cell runs by the time they began: of a run, a notebook, a cell, or all."""
+        where, values = ["kind = 'cell.started'"], []  # type: list[str], list[Any]
+        for column, value in (("run", key(run) if run else None), ("notebook", notebook), ("cell", cell)):
+            if value is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        order = "desc" if newest_first else "asc"
+        rows = self._index.ask(
+            f"select digest from lines where {' and '.join(where)} order by time {order}, id {order} limit ?",  # noqa: S608 - fixed words
+            (*values, -1 if limit is None else limit),
+        )
+        return self._merge([row[0] for row in rows])
+
+    def run(self, digest: Digest) -> Run:
+        """A run, put together from its lines.
+
+        Raises
+        ------
+        NotFound
+            The store has no run of that name.
+        """
+        line = self.line(digest)
+        if isinstance(line.record, RunStarted):
+            return self._runs([line])[0]
+        raise NotFound(f"{short(digest)} is not a run", next="mlops runs")
+
+    def runs(self, *, newest_first: bool = True, limit: int | None = None) -> list[Run]:
+        """Runs by the time they began."""
+        order = "desc" if newest_first else "asc"
+        return self._runs(list(self._lines(
+            "select digest, file, offset, length from lines where kind = 'run.started'"
+            f" order by time {order}, id {order} limit ?", (-1 if limit is None else limit,),  # noqa: S608 - fixed words
+        )))  # fmt: skip
+
+    def made_by(self, digest: Digest, *, name: str | None = None) -> list[Digest]:
+        """The cell runs that made a value or wrote a file of that content, newest first."""
+        return self._in_role("made", digest, name)
+
+    def used_by(self, digest: Digest, *, name: str | None = None) -> list[Digest]:
+        """The cell runs that read a value, file or source of that content, newest first."""
+        return self._in_role("used", digest, name)
+
+    def built_on(self, digest: Digest) -> list[Digest]:
+        """The cell runs that read what a cell run made, newest first."""
+        rows = self._index.ask(
+            "select distinct child, time from edges join lines on lines.digest = child where parent = ? order by time desc",
+            (key(digest),),
+        )
+        return [unkey(row[0]) for row in rows]
+
+    def _in_role(self, role: str, digest: Digest, name: str | None) -> list[Digest]:
+        rows = self._index.ask(
+            "select distinct line, time from artifacts left join lines on lines.digest = line"
+            " where artifacts.digest = ? and role = ? and (? is null or name = ?) order by time desc",
+            (digest, role, name, name),
+        )
+        return [unkey(row[0]) for row in rows]
+
+    def _lines(self, query: str, values: Iterable[Any]) -> Iterator[Line]:
+        """Read the lines a query points to; what the index says wrongly makes it be built anew, once."""
+        for attempt in (1, 2):
+            rows = self._index.ask(query, tuple(values))
+            names = dict(self._index.ask("select id, name from files"))
+            with _Files(self.path) as files:
+                found, wrong = [], False
+                for raw_digest, file, offset, length in rows:
+                    try:
+                        line = read_line(files.read(names[file], offset, length))
+                    except (OSError, RecordInvalid, KeyError, ValueError):
+                        wrong = True
+                        continue
+                    if key(line.digest) != raw_digest:
+                        wrong = True
+                        continue
+                    found.append(line)
+            if not wrong or attempt == 2:
+                break
+            self._index.discard()
+        yield from found
+
+    def _merge(self, digests: list[bytes]) -> list[CellRun]:
+        parts: dict[bytes, list[Line]] = {digest: [] for digest in digests}
+        for start in range(0, len(digests), 400):
+            some = digests[start : start + 400]
+            marks = ",".join("?" * len(some))
+            for line in self._lines(
+                f"select digest, file, offset, length from lines where digest in ({marks}) or about in ({marks})"  # noqa: S608
+                " order by time, id", (*some, *some),
+            ):  # fmt: skip
+                of = line.digest if isinstance(line.record, CellStarted) else line.envelope.refs.get("cell_run")
+                if isinstance(of, str) and (known := parts.get(key(of))) is not None:
+                    known.append(line)
+        lives = _Lives(self.path)
+        return [run for digest in digests if (run := _cell_run(parts[digest], lives)) is not None]
+
+    def _runs(self, started: list[Line]) -> list[Run]:
+        ends: dict[str, RunEnded] = {}
+        names = [key(line.digest) for line in started]
+        for start in range(0, len(names), 400):
+            some = names[start : start + 400]
+            for line in self._lines(
+                "select digest, file, offset, length from lines where kind = 'run.ended' and about in"  # noqa: S608
+                f" ({','.join('?' * len(some))}) order by time, id", some,
+            ):  # fmt: skip
+                if isinstance(line.record, RunEnded):
+                    ends[line.record.run] = line.record
+        lives = _Lives(self.path)
+        return [
+            Run(
+                id=line.digest, time=line.envelope.time, started=line.record, ended=ends.get(line.digest),
+                open_ended=line.digest not in ends and lives[line.envelope.writer],
+            )
+            for line in started
+            if isinstance(line.record, RunStarted)
+        ]  # fmt: skip
+
+    # -- keeping it ------------------------------------------------------------------------------------------------
+
+    def reindex(self) -> int:
+        """Build the index anew, and say how many lines it holds."""
+        return self._index.rebuild()
+
+    def fsck(self, *, read_data: bool = True) -> list[Problem]:
+        """Read everything and name what is not as it was written.
+
+        Parameters
+        ----------
+        read_data
+            Whether to read the objects' bytes too, not only their names and sizes.
+
+        Returns
+        -------
+        list of Problem
+            Damage, and notes on what only looks like it: torn tails, writers that ended without a seal. Empty: clean.
+        """
+        found = list(self._fsck_journals())
+        found += self._fsck_refs()
+        for digest in self.objects():
+            where = f"objects/{digest[7:9]}/{digest[9:]}"
+            try:
+                whole = (self.size(digest) > 0 or digest == digest_of(b"")) and (
+                    not read_data or _hash_file(self.path / where) == digest
+                )
+            except (OSError, ObjectMissing) as error:
+                found.append(Problem(where, f"the object cannot be read: {error}"))
+                continue
+            if not whole:
+                found.append(Problem(where, "the object's bytes do not match its name", next="mlops repair"))
+        return found
+
+    def repair(self) -> list[Problem]:
+        """Move what is damaged out of the way, deleting nothing, and build the index anew.
+
+        Damaged objects go to ``quarantine/``: the next `put` of their content writes them again. A journal's lines are
+        left where they are; readers stop at the first bad one.
+
+        Returns
+        -------
+        list of Problem
+            What was found, and what has become of it.
+        """
+        done = []
+        for problem in self.fsck():
+            if problem.where.startswith("objects/"):
+                place = self.path / "quarantine" / problem.where.replace("/", "-")
+                try:
+                    place.parent.mkdir(mode=0o700, exist_ok=True)
+                    os.replace(self.path / problem.where, place)
+                    problem = Problem(problem.where, f"{problem.what}; moved to quarantine/{place.name}")
+                except OSError as error:
+                    problem = Problem(problem.where, f"{problem.what}; could not be moved: {error}")
+            done.append(problem)
+        self.reindex()
+        return done
+
+    def _fsck_journals(self) -> Iterator[Problem]:
+        for name in sorted(_names(self.path / "journal")):
+            where = f"journal/{name}"
+            if not name.endswith(".jsonl"):
+                continue
+            prev, seq, writer = None, 0, name.removesuffix(".jsonl")
+            try:
+                for at, raw in raw_lines(self.path / where):
+                    if not raw.endswith(b"\n"):
+                        if not alive(self.path / where):
+                            yield Problem(where, f"the last line is cut short (byte {at})", "note")
+                        break
+                    line = read_line(raw)
+                    envelope = line.envelope
+                    if (envelope.prev, envelope.seq, envelope.writer) != (prev, seq, writer):
+                        raise RecordInvalid("the line does not follow the one before it")
+                    prev, seq = line.digest, seq + 1
+            except (OSError, RecordInvalid) as error:
+                yield Problem(
+                    where, f"line {seq + 1} is unreadable, and so is what follows: {error}", next="mlops repair"
+                )
+
+    def _fsck_refs(self) -> Iterator[Problem]:
+        for ref in self.refs():
+            before: tuple[int, Digest] | None = None
+            for number in sorted(self._numbers(self.path / "refs" / ref)):
+                where = f"refs/{ref}/{number:08}.jsonl"
+                try:
+                    line = _only_line(self.path / where)
+                    if not isinstance(line.record, Transition) or line.record.ref != ref:
+                        raise RecordInvalid("the move is about something else")
+                    if before is not None and before[0] == number - 1 and line.envelope.prev != before[1]:
+                        raise RecordInvalid("the move does not follow the one before it")
+                    before = (number, line.digest)
+                except (OSError, RecordInvalid) as error:
+                    yield Problem(where, f"the move is unreadable: {error}; its number stays taken")
+
+
+# -- small parts -----------------------------------------------------------------------------------------------------
+
+
+class _Files:
+    """Journal files held open while lines are read from them."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.open: dict[str, int] = {}
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self.open.values():
+            os.close(fd)
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        fd = self.open.get(name)
+        if fd is None:
+            if len(self.open) >= 100:
+                os.close(self.open.pop(next(iter(self.open))))
+            fd = self.open[name] = os.open(self.store / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return os.pread(fd, length, offset)
+
+
+class _Lives(dict[str, bool]):
+    """Which writers live, asked once each."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+
+    def __missing__(self, writer: str) -> bool:
+        self[writer] = found = bool(_PART.fullmatch(writer)) and alive(self.store / "journal" / f"{writer}.jsonl")
+        return found
+
+
+def _cell_run(lines: list[Line], lives: _Lives) -> CellRun | None:
+    first = next((line for line in lines if isinstance(line.record, CellStarted)), None)
+    if first is None or not isinstance(first.record, CellStarted):
+        return None
+    records = [line.record for line in lines]
+    ended = next((one for one in records if isinstance(one, CellEnded)), None)
+    return CellRun(
+        id=first.digest, time=first.envelope.time, writer=first.envelope.writer, seq=first.envelope.seq,
+        started=first.record, ended=ended,
+        logged=tuple(one for one in records if isinstance(one, CellLogged)),
+        settled=tuple(one for one in records if isinstance(one, CellSettled)),
+        open_ended=ended is None and lives[first.envelope.writer],
+    )  # fmt: skip
+
+
+def _head(moves: list[Move]) -> Digest | None:
+    for move in reversed(moves):
+        if not move.transition.refused:
+            return move.transition.new
+    return None
+
+
+def _only_line(path: Path) -> Line:
+    for at, raw in raw_lines(path):
+        if at == 0:
+            return read_line(raw)
+    raise RecordInvalid("the file is empty")
+
+
+def _erased_kind() -> Any:
+    from jupyter_mlops.records import Erased
+
+    return Erased
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []  # not made yet, or no folder
+
+
+def _hash_file(path: Path) -> str:
+    hasher = blake3()
+    for chunk in _chunks(path):
+        hasher.update(chunk)
+    return "blake3:" + hasher.hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        while chunk := os.read(fd, _CHUNK):
+            yield chunk
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, data: bytes | bytearray | memoryview | Iterator[bytes], *, durable: bool = False) -> None:
+    """Write a new file of ours, whole, or leave nothing."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        try:
+            for piece in (data,) if isinstance(data, bytes | bytearray | memoryview) else data:
+                view = memoryview(piece).cast("B")
+                while len(view):
+                    view = view[os.write(fd, view) :]
+            if durable:
+                fsync(fd)
+        finally:
+            os.close(fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def _write_new(folder: Path, name: str, data: bytes) -> None:
+    """Write a file at its creation; another process that makes the same store may have come first."""
+    temporary = folder / "tmp" / f"{name}-{secrets.token_hex(6)}"
+    _write(str(temporary), data, durable=True)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, folder / name)
+    except OSError:
+        with contextlib.suppress(FileExistsError):
+            _write(str(folder / name), data, durable=True)
+    finally:
+        os.unlink(temporary)
+
+
+def _elsewhere(id: str, path: Path) -> Path:
+    """The user's own folder for the index of a store that cannot hold it."""
+    import platformdirs
+
+    place = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    name = id if _PART.fullmatch(id) else "unnamed"
+    return Path(platformdirs.user_state_dir("jupyter-mlops", appauthor=False)) / "index" / f"{name}-{place}"
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
