@@ -226,9 +226,10 @@ def _block_text(block: Block, *, colour: bool, columns: int) -> str:
 
 
 def _table_text(table: Table, *, colour: bool, columns: int) -> str:
+    headings = [clean(heading) for heading in table.headings]
     cells = [[clean(cell) for cell in row] for row in table.rows]
     widths = [
-        max([width(heading), *(width(row[place]) for row in cells)]) for place, heading in enumerate(table.headings)
+        max([width(heading), *(width(row[place]) for row in cells)]) for place, heading in enumerate(headings)
     ]
     # The widest column gives way until the line fits: usually the free text.
     while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > 8:
@@ -236,7 +237,7 @@ def _table_text(table: Table, *, colour: bool, columns: int) -> str:
     lines = [
         "  ".join(
             _paint(_pad(fit(heading, widths[place]), widths[place], right=place in table.right), "dim", colour=colour)
-            for place, heading in enumerate(table.headings)
+            for place, heading in enumerate(headings)
         ).rstrip()
     ]
     for row in table.rows:
