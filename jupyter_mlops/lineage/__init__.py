@@ -1,0 +1,12 @@
+"""What a cell reads and writes, read off its text; and the graph that cell runs make when their edges are walked back.
+
+`names` reads a cell's syntax tree in the order in which Python would run it. `graph` knows records only through the
+look-ups it is given, and walks ``after`` and ``made`` back. Both are pure: nothing here touches a file, a kernel or a
+user's value.
+"""
+
+from __future__ import annotations
+
+from jupyter_mlops.lineage.names import NOTHING, CellNames, names_in
+
+__all__ = ["NOTHING", "CellNames", "names_in"]

@@ -1,0 +1,690 @@
+"""What a cell reads and writes, read off its text; and the graph that cell runs make when their edges are walked back.
+
+The first half, `names_in`, reads a cell's syntax tree in the order in which Python would run it. A name counts as read
+only where it may be looked up before the cell itself has surely bound it; what a function reads counts once the function
+is mentioned, not where it is defined. Text cannot say what ``xs.append(1)`` changes: `namespace` adds that by looking at
+the objects. Where text cannot say anything (``exec``, a foreign magic), the answer says so in `CellNames.opaque`.
+
+The second half knows records only through the look-ups it is given: it walks ``after`` and ``made`` back and returns a
+frozen `Graph`. Records come from disk and may be hostile, so every walk visits a cell run once, whatever they say.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.records import Artifact, CellRun, Digest, ModelVersion, Record, short
+
+# -- the names in a cell ---------------------------------------------------------------------------------------------
+
+
+class CellNames(msgspec.Struct, frozen=True):
+    """What a cell's text says about the names of the notebook.
+
+    Attributes
+    ----------
+    reads
+        Names that may be looked up before the cell has bound them itself. ``a += 1``, ``a[0] = 1`` and ``a.b = 1`` read
+        ``a``. Builtins are among them: only a namespace can tell.
+    writes
+        Names the cell binds.
+    maybe
+        Those of `writes` that are bound in a branch only, so that a run may well not have bound them.
+    deletes
+        Names the cell unbinds.
+    opaque
+        What was met whose effect on names cannot be read: ``exec``, ``%run``.
+    calls_seed
+        Whether something is called that seeds a random generator.
+    syntax_error
+        The text is no Python: all else is empty.
+    """
+
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    maybe: frozenset[str] = frozenset()
+    deletes: frozenset[str] = frozenset()
+    opaque: tuple[str, ...] = ()
+    calls_seed: bool = False
+    syntax_error: bool = False
+
+
+NOTHING: Final = CellNames()
+_LARGEST_SOURCE: Final = 1_000_000
+
+
+@functools.lru_cache(maxsize=1024)
+def names_in(source: str) -> CellNames:
+    """Read the names a cell reads, writes and deletes.
+
+    Parameters
+    ----------
+    source
+        The cell as IPython transformed it: magics are calls of ``get_ipython()``. Plain Python is fine as well.
+
+    Returns
+    -------
+    CellNames
+        Empty, with `syntax_error`, where the text is no Python.
+
+    Examples
+    --------
+    >>> names = names_in("total = sum(xs)\\ndf['mean'] = total / n")
+    >>> sorted(names.reads), sorted(names.writes)
+    (['df', 'n', 'sum', 'xs'], ['total'])
+    """
+    if len(source) > _LARGEST_SOURCE:
+        return CellNames(opaque=(f"a cell of {len(source):,} characters",))
+    try:
+        tree = ast.parse(source)
+        reader = _Reader()
+        reader.block(tree.body)
+    except (SyntaxError, ValueError):
+        # ValueError: a NUL byte
+        return CellNames(syntax_error=True)
+    except (RecursionError, MemoryError):
+        # Python's own parser may accept what this walk cannot follow
+        return CellNames(opaque=("an expression nested too deeply",))
+    return reader.found()
+
+
+_SEEDS: Final = frozenset({
+    "seed", "default_rng", "RandomState", "manual_seed", "manual_seed_all", "set_seed", "set_random_seed",
+    "seed_everything", "random_seed", "SeedSequence", "PRNGKey", "set_state", "setstate",
+})  # fmt: skip
+_BLIND: Final = frozenset({"exec", "eval", "execfile", "globals", "locals", "__import__"})
+_TYPE_ALIAS: Final = getattr(ast, "TypeAlias", None)
+_TRY_STAR: Final = getattr(ast, "TryStar", None)
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+class _Body:
+    """What a function's body will look up and bind in the notebook once it runs."""
+
+    __slots__ = ("loads", "stores")
+
+    def __init__(self) -> None:
+        self.loads: set[str] = set()
+        self.stores: set[str] = set()
+
+
+class _Reader:
+    """One walk over a cell, in the order in which it runs."""
+
+    def __init__(self) -> None:
+        self.reads: set[str] = set()
+        self.writes: set[str] = set()
+        self.sure: set[str] = set()  # writes that happen on every way through the cell
+        self.deletes: set[str] = set()
+        self.opaque: dict[str, None] = {}
+        self.seeds = False
+        self.bound: set[str] = set()  # surely bound by the cell, where the walk stands
+        self.branch = 0
+        self.later: dict[str, list[_Body]] = {}  # functions defined here, by name, until somebody mentions them
+
+    def found(self) -> CellNames:
+        return CellNames(
+            reads=frozenset(self.reads), writes=frozenset(self.writes), maybe=frozenset(self.writes - self.sure),
+            deletes=frozenset(self.deletes), opaque=tuple(self.opaque), calls_seed=self.seeds,
+        )  # fmt: skip
+
+    # names
+
+    def load(self, name: str) -> None:
+        if name not in self.bound:
+            self.reads.add(name)
+        if name in _BLIND:
+            self.opaque[name] = None
+        bodies = self.later.pop(name, None)
+        if bodies:
+            for body in bodies:
+                self.run(body)
+
+    def store(self, name: str) -> None:
+        self.later.pop(name, None)
+        self.writes.add(name)
+        self.bound.add(name)
+        if not self.branch:
+            self.sure.add(name)
+
+    def run(self, body: _Body) -> None:
+        """Count what a function does to the notebook: somebody mentioned it, so it may be called."""
+        for name in body.loads:
+            self.load(name)
+        for name in body.stores:
+            self.writes.add(name)
+
+    # statements
+
+    def block(self, statements: Sequence[ast.stmt]) -> None:
+        for statement in statements:
+            handler = _STATEMENTS.get(type(statement))
+            if handler is None:
+                self.children(statement)
+            else:
+                handler(self, statement)
+
+    def branches(self, *blocks: Sequence[ast.stmt], certain: bool = True) -> None:
+        """Walk alternatives; what all of them bind is bound after them. Not `certain`: perhaps none of them runs."""
+        before, after = self.bound, None
+        self.branch += 1
+        for block in blocks:
+            self.bound = set(before)
+            self.block(block)
+            after = self.bound if after is None else after & self.bound
+        self.branch -= 1
+        self.bound = after if certain and after is not None else before
+
+    def if_(self, node: ast.If) -> None:
+        self.expression(node.test)
+        self.branches(node.body, node.orelse)
+
+    def for_(self, node: ast.For | ast.AsyncFor) -> None:
+        self.expression(node.iter)
+        before = set(self.bound)
+        self.target(node.target)
+        self.block(node.body)
+        self.bound = before
+        self.block(node.orelse)
+
+    def while_(self, node: ast.While) -> None:
+        self.expression(node.test)
+        if isinstance(node.test, ast.Constant) and node.test.value:
+            self.block(node.body)
+        else:
+            self.branches(node.body, certain=False)
+        self.block(node.orelse)
+
+    def try_(self, node: ast.Try) -> None:
+        before = set(self.bound)
+        self.block(node.body)
+        self.block(node.orelse)
+        after = self.bound
+        self.branch += 1
+        for handler in node.handlers:
+            self.bound = set(before)
+            if handler.type is not None:
+                self.expression(handler.type)
+            if handler.name:
+                # bound for the length of the handler, and gone after it
+                self.bound.add(handler.name)
+                self.writes.add(handler.name)
+                self.deletes.add(handler.name)
+            self.block(handler.body)
+            if handler.name:
+                self.bound.discard(handler.name)
+            after = after & self.bound
+        self.branch -= 1
+        self.bound = set(after)
+        self.block(node.finalbody)
+
+    def with_(self, node: ast.With | ast.AsyncWith) -> None:
+        for item in node.items:
+            self.expression(item.context_expr)
+            if item.optional_vars is not None:
+                self.target(item.optional_vars)
+        self.block(node.body)
+
+    def match_(self, node: ast.Match) -> None:
+        self.expression(node.subject)
+        before = self.bound
+        self.branch += 1
+        for case in node.cases:
+            self.bound = set(before)
+            for part in ast.walk(case.pattern):
+                if isinstance(part, ast.MatchValue):
+                    self.expression(part.value)
+                elif isinstance(part, ast.MatchClass):
+                    self.expression(part.cls)
+                elif isinstance(part, ast.MatchMapping):
+                    for key in part.keys:
+                        self.expression(key)
+                    if part.rest:
+                        self.store(part.rest)
+                elif isinstance(part, ast.MatchAs | ast.MatchStar) and part.name:
+                    self.store(part.name)
+            if case.guard is not None:
+                self.expression(case.guard)
+            self.block(case.body)
+        self.branch -= 1
+        self.bound = before
+
+    def assign(self, node: ast.Assign) -> None:
+        value = node.value
+        if isinstance(value, ast.Lambda) and all(isinstance(target, ast.Name) for target in node.targets):
+            body = self.function(value)
+            for target in node.targets:
+                self.target(target)
+                self.later[target.id] = [body]  # type: ignore[attr-defined]
+            return
+        self.expression(value)
+        for target in node.targets:
+            self.target(target)
+
+    def annotated(self, node: ast.AnnAssign) -> None:
+        self.expression(node.annotation)
+        if node.value is not None:
+            self.expression(node.value)
+            self.target(node.target)
+        elif not isinstance(node.target, ast.Name):
+            self.target(node.target)
+
+    def augmented(self, node: ast.AugAssign) -> None:
+        if isinstance(node.target, ast.Name):
+            self.load(node.target.id)
+        self.expression(node.value)
+        self.target(node.target)
+
+    def delete(self, node: ast.Delete) -> None:
+        for target in node.targets:
+            for part in _flat(target):
+                if isinstance(part, ast.Name):
+                    self.deletes.add(part.id)
+                    self.bound.discard(part.id)
+                    self.later.pop(part.id, None)
+                else:
+                    self.expression(part)
+
+    def import_(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            if alias.name != "*":  # what a star brings is new to the namespace, which sees it
+                self.store(alias.asname or alias.name.partition(".")[0])
+
+    def type_alias(self, node: Any) -> None:
+        self.store(node.name.id)  # its value is looked up lazily, by whoever asks
+
+    def define(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        for decorator in node.decorator_list:
+            self.expression(decorator)
+        body = self.function(node)
+        if node.decorator_list:
+            self.run(body)  # a decorator may call what it is given
+        self.store(node.name)
+        if not node.decorator_list:
+            self.later[node.name] = [body]
+
+    def class_(self, node: ast.ClassDef) -> None:
+        for part in (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)):
+            self.expression(part)
+        inner = _Reader()
+        inner.bound = set(self.bound)
+        own: set[str] = set()
+        bodies: list[_Body] = []
+        # the body runs at once and binds its own names; its functions run when the class is used
+        inner.block([part for part in node.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)])
+        own |= inner.writes
+        for part in node.body:
+            if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
+                own.add(part.name)
+                for decorator in part.decorator_list:
+                    inner.expression(decorator)
+                bodies.append(inner.function(part))
+        for name in inner.reads - {"__name__", "__module__", "__qualname__"}:
+            if name not in own or name not in ("property", "staticmethod", "classmethod"):
+                self.load(name)
+        for waiting in inner.later.values():
+            bodies.extend(waiting)
+        self.opaque.update(inner.opaque)
+        self.seeds = self.seeds or inner.seeds
+        self.store(node.name)
+        if node.decorator_list or node.bases or node.keywords:
+            for body in bodies:  # a decorator or a base may use the class at once
+                self.run(body)
+        else:
+            self.later[node.name] = bodies
+
+    # expressions
+
+    def target(self, node: ast.expr) -> None:
+        if isinstance(node, ast.Name):
+            self.store(node.id)
+        elif isinstance(node, ast.Tuple | ast.List):
+            for part in node.elts:
+                self.target(part)
+        elif isinstance(node, ast.Starred):
+            self.target(node.value)
+        else:
+            self.expression(node)  # a.b = …, a[0] = …: a is looked up
+
+    def expression(self, node: ast.AST) -> None:
+        kind = type(node)
+        if kind is ast.Name:
+            if isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
+                self.load(node.id)  # type: ignore[attr-defined]
+            else:
+                self.store(node.id)  # type: ignore[attr-defined]
+        elif kind is not ast.Constant:
+            handler = _EXPRESSIONS.get(kind)
+            if handler is None:
+                self.children(node)
+            else:
+                handler(self, node)
+
+    def children(self, node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.stmt):
+                self.block([child])
+            else:
+                self.expression(child)
+
+    def lambda_(self, node: ast.Lambda) -> None:
+        self.run(self.function(node))
+
+    def choice(self, node: ast.IfExp) -> None:
+        self.expression(node.test)
+        bound = self.bound
+        self.branch += 1
+        for part in (node.body, node.orelse):
+            self.bound = set(bound)
+            self.expression(part)
+        self.branch -= 1
+        self.bound = bound
+
+    def either(self, node: ast.BoolOp) -> None:
+        self.expression(node.values[0])
+        bound = self.bound
+        self.branch += 1
+        for part in node.values[1:]:
+            self.bound = set(self.bound)
+            self.expression(part)
+        self.branch -= 1
+        self.bound = bound
+
+    def walrus(self, node: ast.NamedExpr) -> None:
+        self.expression(node.value)
+        self.target(node.target)
+
+    def comprehension(self, node: Any) -> None:
+        self.expression(node.generators[0].iter)
+        own: set[str] = set()
+        hidden = self.bound
+        self.bound = set(self.bound)
+        for index, loop in enumerate(node.generators):
+            if index:
+                self.expression(loop.iter)
+            names = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)} if loop.target else set()
+            for part in ast.walk(loop.target):
+                if isinstance(part, ast.Attribute | ast.Subscript):
+                    self.expression(part.value)
+            own |= names
+            self.bound |= names
+            for test in loop.ifs:
+                self.expression(test)
+        self.branch += 1
+        for part in (node.key, node.value) if isinstance(node, ast.DictComp) else (node.elt,):
+            self.expression(part)
+        self.branch -= 1
+        self.bound = hidden
+
+    def call(self, node: ast.Call) -> None:
+        func = node.func
+        name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+        if name in _SEEDS or any(
+            keyword.arg in ("random_state", "seed") and not _is_none(keyword.value) for keyword in node.keywords
+        ):
+            self.seeds = True
+        if isinstance(func, ast.Attribute) and _is_shell(func.value):
+            self.magic(name, node)
+            return
+        if isinstance(func, ast.Name) and name in ("exec", "eval") and name not in self.bound and self.constant(node):
+            return
+        if isinstance(func, ast.Name) and name in ("vars", "dir") and not node.args and name == "vars":
+            self.opaque["vars"] = None
+        self.children(node)
+
+    def constant(self, node: ast.Call) -> bool:
+        """Read ``exec("x = 1")`` like the text it runs."""
+        if len(node.args) != 1 or node.keywords or not isinstance(node.args[0], ast.Constant):
+            return False
+        text = node.args[0].value
+        return isinstance(text, str) and self.text(text)
+
+    def text(self, text: str) -> bool:
+        """Walk nested source as if it stood here; False where it is no Python."""
+        for attempt in (text, _without_magics(text)):
+            try:
+                body = ast.parse(attempt).body
+            except (SyntaxError, ValueError):
+                continue  # a magic in it, or no Python at all: tried next, or told to the caller
+            self.block(body)
+            return True
+        return False
+
+    def subscript(self, node: ast.Subscript) -> None:
+        base = node.value
+        if isinstance(base, ast.Name) and base.id in ("Out", "_oh") and isinstance(node.slice, ast.Constant):
+            self.load(f"_{node.slice.value}")  # Out[3] is _3
+        self.expression(base)
+        self.expression(node.slice)
+
+    # functions and magics
+
+    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> _Body:
+        """Walk what is evaluated where the function is defined; return what its body will do once it runs."""
+        arguments = node.args
+        for default in (*arguments.defaults, *arguments.kw_defaults):
+            if default is not None:
+                self.expression(default)
+        if not isinstance(node, ast.Lambda):
+            for argument in _arguments(arguments):
+                if argument.annotation is not None:
+                    self.expression(argument.annotation)
+            if node.returns is not None:
+                self.expression(node.returns)
+        return _body_of(node, self)
+
+    def magic(self, method: str, node: ast.Call) -> None:
+        """Read what IPython made of a line that begins with ``%`` or ``!``."""
+        words = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        if len(words) != len(node.args) or method not in _SHELL_CALLS:
+            if method not in _HARMLESS_CALLS:
+                self.opaque[f"get_ipython().{method}"] = None
+            self.children(node)
+            return
+        if method in ("system", "getoutput"):
+            self.expanded(" ".join(words))
+            return
+        name, line = words[0] if words else "", words[1] if len(words) > 1 else ""
+        if method == "run_line_magic":
+            self.line_magic(name, line)
+        else:
+            self.cell_magic(name, line, words[2] if len(words) > 2 else "")
+
+    def line_magic(self, name: str, line: str) -> None:
+        if name in ("time", "prun"):
+            if not self.text(_without_options(line)):
+                self.opaque[f"%{name}"] = None
+        elif name == "timeit":
+            self.timed(_without_options(line))
+        elif name not in _HARMLESS_MAGICS:
+            self.opaque[f"%{name}"] = None
+            self.expanded(line)
+        else:
+            self.expanded(line)
+
+    def cell_magic(self, name: str, line: str, body: str) -> None:
+        if name in ("time", "prun", "capture", "mlops", "debug"):
+            if not self.text(body):
+                self.opaque[f"%%{name}"] = None
+            if name == "capture":
+                for word in line.split():
+                    if word.isidentifier():
+                        self.store(word)
+            elif name == "prun" and line:
+                self.text(_without_options(line))
+        elif name == "timeit":
+            self.timed(_without_options(line) + "\n" + body)
+        elif name in _HARMLESS_CELLS:
+            self.expanded(line)
+            for option in re.findall(r"--(?:out|err|proc|bg-out)[ =](\w+)", line):
+                self.store(option)
+        else:
+            self.opaque[f"%%{name}"] = None
+            self.expanded(line)
+
+    def timed(self, text: str) -> None:
+        """``%timeit`` runs in a function of its own: what it binds stays there, what it looks up is the notebook's."""
+        inner = _Reader()
+        inner.bound = set(self.bound)
+        inner.later = self.later
+        if not inner.text(text):
+            self.opaque["%timeit"] = None
+        self.reads |= inner.reads
+        self.opaque.update(inner.opaque)
+        self.seeds = self.seeds or inner.seeds
+
+    def expanded(self, line: str) -> None:
+        """IPython puts ``{x}`` and ``$x`` of a magic's line in before it runs."""
+        for name in re.findall(r"(?:\{|\$)([A-Za-z_]\w*)", line):
+            self.load(name)
+
+
+_STATEMENTS: Final[dict[type, Callable[[_Reader, Any], None]]] = {
+    ast.If: _Reader.if_, ast.For: _Reader.for_, ast.AsyncFor: _Reader.for_, ast.While: _Reader.while_,
+    ast.Try: _Reader.try_, ast.With: _Reader.with_, ast.AsyncWith: _Reader.with_, ast.Match: _Reader.match_,
+    ast.Assign: _Reader.assign, ast.AnnAssign: _Reader.annotated, ast.AugAssign: _Reader.augmented,
+    ast.Delete: _Reader.delete, ast.Import: _Reader.import_, ast.ImportFrom: _Reader.import_,
+    ast.FunctionDef: _Reader.define, ast.AsyncFunctionDef: _Reader.define, ast.ClassDef: _Reader.class_,
+}  # fmt: skip
+if _TYPE_ALIAS is not None:
+    _STATEMENTS[_TYPE_ALIAS] = _Reader.type_alias
+if _TRY_STAR is not None:
+    _STATEMENTS[_TRY_STAR] = _Reader.try_
+_EXPRESSIONS: Final[dict[type, Callable[[_Reader, Any], None]]] = {
+    ast.Lambda: _Reader.lambda_, ast.IfExp: _Reader.choice, ast.BoolOp: _Reader.either, ast.NamedExpr: _Reader.walrus,
+    ast.Call: _Reader.call, ast.Subscript: _Reader.subscript,
+    **dict.fromkeys(_COMPREHENSIONS, _Reader.comprehension),
+}  # fmt: skip
+_SHELL_CALLS: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput"})
+_HARMLESS_CALLS: Final = frozenset({"set_next_input", "register_magic_function", "show_usage"})
+_HARMLESS_MAGICS: Final = frozenset("""
+    alias alias_magic autoawait autocall automagic autoreload bookmark cat cd clear colors conda config connect_info
+    cp dhist dirs doctest_mode env history hist killbgscripts ldir less lf lk ll load_ext loadpy ls lsmagic lx magic mamba man
+    matplotlib mkdir mlops more mv notebook page pastebin pdb pdef pdoc pfile pinfo pinfo2 pip popd pprint precision
+    psearch psource pushd pwd pycat qtconsole quickref recall rehashx reload_ext rm rmdir save sc set_env subshell sx
+    system tb unalias unload_ext uv who who_ls whos xmode
+""".split())
+_HARMLESS_CELLS: Final = frozenset("""
+    ! HTML SVG bash html javascript js latex markdown perl pypy python python2 python3 ruby script sh svg sx system
+    writefile file
+""".split())
+
+
+def _is_shell(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "get_ipython"
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _flat(node: ast.expr) -> Iterator[ast.expr]:
+    if isinstance(node, ast.Tuple | ast.List):
+        for part in node.elts:
+            yield from _flat(part)
+    else:
+        yield node
+
+
+def _without_options(line: str) -> str:
+    return re.sub(r"^\s*(?:-(?:[nrt]\s*\d+|[a-z]\b|-[\w-]+)\s*)*", "", line, count=1) if "-" in line else line
+
+
+def _without_magics(text: str) -> str:
+    """Write the magics of nested source as the calls that IPython would make of them."""
+    lines = []
+    for line in text.splitlines():
+        match = re.match(r"^(\s*)((?:[\w., ]+=\s*)?)([%!]{1,2})(\w*)(.*)$", line)
+        if match is None:
+            lines.append(line.rstrip().rstrip("?") if line.rstrip().endswith("?") else line)
+        elif match[3][0] == "%":
+            lines.append(f"{match[1]}{match[2]}get_ipython().run_line_magic({match[4]!r}, {match[5].strip()!r})")
+        else:
+            lines.append(f"{match[1]}{match[2]}get_ipython().system({(match[4] + match[5])!r})")
+    return "\n".join(lines)
+
+
+def _arguments(arguments: ast.arguments) -> Iterator[ast.arg]:
+    yield from arguments.posonlyargs
+    yield from arguments.args
+    yield from arguments.kwonlyargs
+    if arguments.vararg is not None:
+        yield arguments.vararg
+    if arguments.kwarg is not None:
+        yield arguments.kwarg
+
+
+def _body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: _Reader) -> _Body:
+    """What a function's body, and the functions in it, look up and bind outside themselves."""
+    body = _Body()
+    inner = _Reader()  # only as the reader of nested definitions, magics and opaque calls
+    local = {argument.arg for argument in _arguments(node.args)}
+    local |= {parameter.name for parameter in getattr(node, "type_params", ())}
+    outside: set[str] = set()
+    parts: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(node.body)
+    own: list[ast.AST] = []
+    while parts:
+        part = parts.pop()
+        own.append(part)
+        match part:
+            case ast.Global():
+                outside.update(part.names)
+                body.stores.update(part.names)
+            case ast.Nonlocal():
+                outside.update(part.names)
+            case ast.Name(ctx=ast.Store() | ast.Del()):
+                local.add(part.id)
+            case ast.Import() | ast.ImportFrom():
+                local.update((alias.asname or alias.name).partition(".")[0] for alias in part.names)
+            case ast.ExceptHandler() if part.name:
+                local.add(part.name)
+            case ast.MatchAs() | ast.MatchStar() if part.name:
+                local.add(part.name)
+            case ast.MatchMapping() if part.rest:
+                local.add(part.rest)
+        if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            if not isinstance(part, ast.Lambda):
+                local.add(part.name)
+            nested = _Reader()
+            nested.block([part] if isinstance(part, ast.stmt) else [ast.Expr(part)])
+            for waiting in nested.later.values():
+                for one in waiting:
+                    body.loads |= one.loads
+                    body.stores |= one.stores
+            body.loads |= nested.reads
+            body.stores |= nested.writes - local
+            reader.opaque.update(nested.opaque)
+        elif isinstance(part, _COMPREHENSIONS):
+            nested = _Reader()
+            nested.expression(part)
+            local |= nested.writes  # a walrus in it binds in the function
+            body.loads |= nested.reads
+            reader.opaque.update(nested.opaque)
+        else:
+            if isinstance(part, ast.Name):
+                body.loads.add(part.id)
+            elif isinstance(part, ast.Call):
+                inner.opaque.clear()
+                _look_at_call(part, inner, reader)
+            parts.extend(ast.iter_child_nodes(part))
+    local -= outside
+    body.loads -= local
+    body.stores -= local
+    return body
+
+
+def _look_at_call(node: ast.Call, inner: _Reader, reader: _Reader) -> None:
+    func = node.func
+    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    if name in _SEEDS:
+        reader.seeds = True
+    if isinstance(func, ast.Name) and name in _BLIND:
+        reader.opaque[name] = None

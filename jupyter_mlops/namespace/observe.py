@@ -1,0 +1,699 @@
+"""The comparison of two moments: `Namespace`, what it notes before a cell, and what it says after it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import types
+import weakref
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable
+from jupyter_mlops.lineage import NOTHING, CellNames
+from jupyter_mlops.namespace.reach import NOWHERE, Reach, reach
+from jupyter_mlops.records import Artifact, Digest, Gap, digest_of
+
+_IPYTHON: Final = re.compile(
+    r"_|__|___|_i|_ii|_iii|_i\d+|_\d+|_ih|_oh|_dh|_sh|_exit_code|_pydev\w*|In|Out|exit|quit|get_ipython|__\w+__"
+)
+_RESULT: Final = re.compile(r"_\d+")
+_BACKGROUND: Final = ("ipykernel", "IPython", "zmq", "tornado", "traitlets", "debugpy", "pydevd", "tqdm", "jupyter_mlops",
+                      "_pydevd_bundle", "jupyter_client")  # fmt: skip
+_BEFORE_US: Final = "made by no recorded cell"
+
+
+class Before(msgspec.Struct):
+    """What was noted before a cell; handed back to `Namespace.after`.
+
+    Attributes
+    ----------
+    names
+        What the cell's text says.
+    inputs
+        The variables it reads, each in the version it had before the cell.
+    after
+        The cell runs that made them.
+    """
+
+    names: CellNames = NOTHING
+    inputs: dict[str, Artifact] = {}
+    after: dict[Digest, None] = {}
+    gaps: list[Gap] = []
+    facts: dict[Digest, bytes] = {}
+    off: bool = False
+    objects: set[int] = set()
+    mentioned: set[str] = set()
+    stores: set[str] = set()
+    early: set[str] = set()
+    inside: bool = False
+    shared: bool = False
+    there: frozenset[str] | None = None
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What a cell did to the variables.
+
+    Attributes
+    ----------
+    inputs
+        What it read, in the version before the cell.
+    outputs
+        What it bound or changed, in the version after it.
+    removed
+        Names that are gone.
+    after
+        The cell runs it builds on, each once.
+    gaps
+        What could not be told.
+    facts
+        Objects that the artifacts' `facts` name, to be stored.
+    pending
+        How many values are still being fingerprinted; `Namespace.settle` brings them.
+    """
+
+    inputs: list[Artifact] = []
+    outputs: list[Artifact] = []
+    removed: list[str] = []
+    after: list[Digest] = []
+    gaps: list[Gap] = []
+    facts: dict[Digest, bytes] = {}
+    pending: int = 0
+
+
+class Settled(NamedTuple):
+    """What was found out about a cell run after its end."""
+
+    cell_run: Digest
+    outputs: list[Artifact]
+    gaps: list[Gap]
+    facts: dict[Digest, bytes]
+
+
+class _Entry:
+    """A variable as it was last seen, without a reference to its value."""
+
+    __slots__ = ("artifact", "checked", "constant", "costly", "id", "made", "reach", "ref", "touched")
+
+    def __init__(self, value: object, artifact: Artifact, made: Digest | None, reach: Reach, checked: int) -> None:
+        self.id = id(value)
+        self.ref: weakref.ref[Any] | None = None
+        self.artifact = artifact
+        self.made = made
+        self.touched: Digest | None = None  # a later cell that may have changed it, where its content cannot tell
+        self.reach = reach
+        self.checked = checked
+        self.constant = False  # cannot change in place
+        self.costly = False  # did not fit the budget when it was last tried
+
+    def holds(self, value: object) -> bool | None:
+        """Whether a value is still the object that was seen; None where an identity is no proof."""
+        if self.id != id(value):
+            return False
+        if self.ref is not None:
+            return self.ref() is value
+        return None
+
+
+class _Late(NamedTuple):
+    """A value whose fingerprint has to wait for an idle kernel."""
+
+    name: str
+    identity: int
+    cell_run: Digest
+    bound: bool
+    old: Digest | None
+
+
+class Namespace:
+    """The variables of one kernel.
+
+    Parameters
+    ----------
+    user_ns
+        The kernel's variables. They are only ever read.
+    budget
+        Seconds that fingerprints may take at once, before a cell and after it.
+    hidden
+        Names the kernel itself put there and people do not count as theirs.
+    secret
+        Whether a variable's name or value is secret: it gets no digest then.
+
+    Examples
+    --------
+    >>> from jupyter_mlops.lineage import names_in
+    >>> variables = {}
+    >>> namespace = Namespace(variables)
+    >>> source = "xs = [1, 2]"
+    >>> before = namespace.before(source, names_in(source))
+    >>> exec(source, variables)
+    >>> delta = namespace.after(before, "blake3:" + "0" * 64)
+    >>> [output.name for output in delta.outputs]
+    ['xs']
+    """
+
+    def __init__(
+        self,
+        user_ns: dict[str, Any],
+        *,
+        budget: float = 0.25,
+        hidden: Callable[[], Container[str]] | None = None,
+        secret: Callable[[str, object], bool] | None = None,
+    ) -> None:
+        self._ns = user_ns
+        self._budget = budget
+        self._hidden = hidden or frozenset
+        self._secret = secret
+        self._pid = os.getpid()
+        self._closed = False
+        self._entries: dict[str, _Entry] = {}
+        self._holders: dict[int, set[str]] = {}
+        self._dead: set[str] = set()
+        self._lost: dict[str, Digest] = {}
+        self._results: dict[str, Digest] = {}
+        self._unweak: set[type] = set()
+        self._tick = 0
+        self._doubt = 0  # what was last checked at this tick or before may have been changed by nobody we see
+        self._open: list[Before] = []
+        self._threads = {thread.ident for thread in threading.enumerate()}
+        self._late: list[_Late] = []
+        self._settled: list[Settled] = []
+        self._worker: threading.Thread | None = None
+        self._working: Budget | None = None
+        self._lock = threading.Lock()
+        self._ids = self._identities(dict.copy(user_ns))
+
+    # -- before a cell -----------------------------------------------------------------------------------------------
+
+    def before(self, source: str, names: CellNames) -> Before:  # noqa: ARG002 - the source is for those who read more
+        """Note what a cell is about to read.
+
+        Parameters
+        ----------
+        source
+            The cell's text.
+        names
+            What `lineage.names_in` read in it.
+        """
+        if self._off():
+            return Before(off=True)
+        self._join()
+        self._tick += 1
+        now = dict.copy(self._ns)
+        ids = self._identities(now)
+        before = Before(names=names, inside=bool(self._open))
+        if ids != self._ids:
+            self._drift(now, ids)
+        if self._others():
+            self._doubt = self._tick - 1
+        if names.reads or names.writes:
+            self._look(before, now)
+        if names.deletes:
+            before.there = frozenset(now)
+        self._open.append(before)
+        return before
+
+    def _look(self, before: Before, now: dict[str, Any]) -> None:
+        """Follow the names a cell mentions, through the functions it may call, and note their versions."""
+        budget = Budget(self._budget)
+        hidden = self._hidden()
+        seen: dict[int, Fingerprint] = {}
+        waiting = list(before.names.reads)
+        while waiting:
+            name = waiting.pop()
+            if name in before.mentioned or name not in now:
+                continue
+            before.mentioned.add(name)
+            value = now[name]
+            if name in hidden or _IPYTHON.fullmatch(name):
+                found = reach(value, self._ns)
+                if name in self._results:
+                    before.after[self._results[name]] = None
+            else:
+                found = self._read(before, name, value, budget, seen)
+            before.objects |= found.objects
+            before.stores |= found.stores
+            waiting.extend(found.loads)
+            waiting.extend(found.stores)
+
+    def _read(
+        self, before: Before, name: str, value: Any, budget: Budget, seen: dict[int, Fingerprint]
+    ) -> Reach:
+        entry = self._entries.get(name)
+        if entry is None or not self._trusted(entry, value):
+            entry = self._checked(before, name, value, entry, budget, seen)
+        artifact = entry.artifact
+        if entry.made is not None:
+            before.after[entry.made] = None
+        if entry.touched is not None:
+            before.after[entry.touched] = None
+        before.inputs[name] = artifact
+        return entry.reach
+
+    def _trusted(self, entry: _Entry, value: Any) -> bool:
+        same = entry.holds(value)
+        if same is False:
+            return False
+        if entry.checked <= self._doubt:
+            return False
+        return same is True or entry.constant or entry.checked >= self._tick - 1
+
+    def _checked(
+        self, before: Before, name: str, value: Any, entry: _Entry | None, budget: Budget,
+        seen: dict[int, Fingerprint],
+    ) -> _Entry:  # fmt: skip
+        """Fingerprint a value that is about to be read and whose version is not proved."""
+        if entry is not None and entry.costly and entry.holds(value):
+            return entry
+        artifact = self._artifact(name, value, budget, seen, before.facts)
+        if entry is not None and entry.holds(value) is not False and artifact.digest == entry.artifact.digest:
+            entry.checked = self._tick
+            return entry
+        if entry is not None and self._open:
+            # a cell inside a cell: the outer one did it, and will say so
+            self._open[-1].early.add(name)
+        elif entry is not None or name in self._lost:
+            made = entry.made if entry is not None else self._lost[name]
+            since = f" since cell run {made.partition(':')[2][:10]}" if made else ""
+            before.gaps.append(Gap(subject=name, reason=f"changed{since}, by no recorded cell{self._and_threads()}", blocks=True))
+        elif not _shared_by_all(value):
+            before.gaps.append(Gap(subject=name, reason=_BEFORE_US, blocks=True))
+        return self._enter(name, value, artifact, None)
+
+    # -- after a cell ------------------------------------------------------------------------------------------------
+
+    def after(self, before: Before | None, cell_run: Digest, *, failed: bool = False) -> Delta:
+        """Say what a cell read, bound, changed and removed.
+
+        Parameters
+        ----------
+        before
+            What `before` returned for this cell; None where recording began inside it.
+        cell_run
+            The cell run's name: what it made is known by it from now on.
+        failed
+            The cell ended by an error, so that it may not have bound all it names.
+        """
+        if before is None:
+            before = Before()
+        if before.off or self._off():
+            return Delta()
+        self._close_cell(before)
+        now = dict.copy(self._ns)
+        ids = self._identities(now)
+        threads = self._others()
+        if threads or before.shared or _doubtful(before.names):
+            self._doubt = self._tick
+        gaps = before.gaps
+        changed, removed = self._moved(now, ids, before)
+        bound = self._bound(before, now, changed, failed=failed)
+        pass_ = _Pass(self, before, now, cell_run, Budget(self._budget))
+        for name in bound:
+            pass_.bind(name, sure=name in changed or name not in before.names.maybe)
+        pass_.share()
+        if _doubtful(before.names):
+            gaps.append(Gap(subject=", ".join(before.names.opaque), reason="what it reads and changes cannot be told"))
+        if threads and pass_.outputs:
+            gaps.append(Gap(subject="threads", reason=f"changes may be theirs: {threads}"))
+        if before.shared:
+            gaps.append(Gap(subject="variables", reason="another cell ran at the same time: changes may be its"))
+        self._ids = ids
+        self._note_results(ids, cell_run)
+        pending = self._postpone(pass_.late, pass_, gaps)
+        return Delta(
+            inputs=list(before.inputs.values()), outputs=list(pass_.outputs.values()), removed=removed,
+            after=[one for one in before.after if one != cell_run], gaps=gaps, facts=before.facts, pending=pending,
+        )  # fmt: skip
+
+    def _close_cell(self, before: Before) -> None:
+        if self._open and self._open[-1] is before:
+            self._open.pop()
+            return
+        for index, one in enumerate(self._open):
+            if one is before:
+                # cells of two subshells overlap: neither knows what the other did
+                for other in (before, *self._open[index:]):
+                    other.shared = True
+                del self._open[index]
+                return
+
+    def _moved(self, now: dict[str, Any], ids: dict[str, int], before: Before) -> tuple[set[str], list[str]]:
+        """Names whose object is another one than before, and names that are gone."""
+        old = self._ids
+        changed: set[str] = set()
+        removed: list[str] = []
+        if ids != old:
+            get = old.get
+            changed = {name for name, identity in ids.items() if get(name) != identity}
+            if len(old) + sum(name not in old for name in changed) != len(ids):
+                removed = sorted(name for name in old.keys() - ids.keys() if self._visible(name))
+                for name in removed:
+                    self._forget(name)
+        if before.early:
+            changed |= before.early & ids.keys()
+        if self._dead:
+            dead, self._dead = self._dead, set()
+            changed |= {name for name in dead & ids.keys() if self._died(name, now)}
+        return {name for name in changed if self._visible(name)}, removed
+
+    def _died(self, name: str, now: dict[str, Any]) -> bool:
+        entry = self._entries.get(name)
+        return entry is not None and entry.holds(now[name]) is False
+
+    def _bound(self, before: Before, now: dict[str, Any], changed: set[str], *, failed: bool) -> list[str]:
+        names = before.names
+        bound = dict.fromkeys(changed)
+        for name in (*names.writes, *(before.stores if before.stores else ())):
+            if name in bound or name not in now or not self._visible(name):
+                continue
+            entry = self._entries.get(name)
+            if (failed or name in names.maybe or name not in names.writes) and entry is not None and entry.holds(now[name]):
+                continue  # the very object it was: this way through the cell did not bind it
+            bound[name] = None
+        if failed:
+            for name in names.writes - changed:
+                before.names = msgspec.structs.replace(names, maybe=names.writes | before.stores)
+                break
+        elif before.stores:
+            before.names = msgspec.structs.replace(names, maybe=names.maybe | (before.stores - (names.writes - names.maybe)))
+        return list(bound)
+
+    def _note_results(self, ids: dict[str, int], cell_run: Digest) -> None:
+        """Remember which cell left ``_`` and its like behind."""
+        counted = [name for name in ids if name[:1] == "_" and name not in self._results and _RESULT.fullmatch(name)]
+        if counted:
+            results = self._results
+            for name, previous in (("___", "__"), ("__", "_")):
+                if previous in results:
+                    results[name] = results[previous]
+            results["_"] = cell_run
+            results.update(dict.fromkeys(counted, cell_run))
+
+    # -- versions ----------------------------------------------------------------------------------------------------
+
+    def version(self, name: str) -> Artifact | None:
+        """The variable's present version, or None where there is no such variable.
+
+        Inside a cell it is fingerprinted anew, since the cell may have changed it.
+        """
+        if self._off():
+            return None
+        try:
+            value = dict.__getitem__(self._ns, name)
+        except KeyError:
+            return None
+        entry = self._entries.get(name)
+        if entry is not None and not self._open and self._trusted(entry, value):
+            return entry.artifact
+        artifact = self._artifact(name, value, Budget(self._budget), {}, {})
+        if entry is not None and artifact.digest is not None and artifact.digest == entry.artifact.digest:
+            return entry.artifact
+        return artifact
+
+    def _artifact(
+        self, name: str, value: Any, budget: Budget, seen: dict[int, Fingerprint], facts: dict[Digest, bytes]
+    ) -> Artifact:
+        if type(value) is types.ModuleType:
+            return Artifact(name=name, kind="variable", type="module", why="a module is known by its name and version")
+        if self._secret is not None and self._secret(name, value):
+            return Artifact(name=name, kind="variable", why="secret")
+        found = seen.get(id(value))
+        if found is None:
+            found = seen[id(value)] = fingerprint(value, budget=budget)
+        facts_digest = None
+        if found.facts:
+            raw = facts_bytes(found.facts)
+            facts_digest = digest_of(raw)
+            facts[facts_digest] = raw
+        return Artifact(
+            name=name, kind="variable", digest=found.digest, size=found.size, type=found.type, facts=facts_digest,
+            why=found.why,
+        )  # fmt: skip
+
+    def _enter(self, name: str, value: Any, artifact: Artifact, made: Digest | None) -> _Entry:
+        """Note a variable as it is now."""
+        if made is not None:
+            artifact = msgspec.structs.replace(artifact, made=made)
+        old = self._entries.get(name)
+        constant = immutable(value)
+        entry = _Entry(value, artifact, made, NOWHERE if constant else reach(value, self._ns), self._tick)
+        entry.constant = constant or _shared_by_all(value)
+        if not constant:
+            entry.ref = self._weak(name, value)
+        if old is not None and old.reach.objects:
+            self._unhold(name, old.reach)
+        for one in entry.reach.objects:
+            self._holders.setdefault(one, set()).add(name)
+        self._entries[name] = entry
+        self._lost.pop(name, None)
+        return entry
+
+    def _weak(self, name: str, value: Any) -> weakref.ref[Any] | None:
+        if type(value) in self._unweak:
+            return None
+        dead = self._dead
+        try:
+            return weakref.ref(value, lambda _: dead.add(name))
+        except TypeError:
+            self._unweak.add(type(value))
+            return None
+
+    def _forget(self, name: str) -> None:
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            self._unhold(name, entry.reach)
+
+    def _unhold(self, name: str, found: Reach) -> None:
+        for one in found.objects:
+            holders = self._holders.get(one)
+            if holders is not None:
+                holders.discard(name)
+                if not holders:
+                    del self._holders[one]
+
+    # -- between cells -----------------------------------------------------------------------------------------------
+
+    def _drift(self, now: dict[str, Any], ids: dict[str, int]) -> None:
+        """Take in what changed while no cell was known to run."""
+        get = self._ids.get
+        for name in [name for name, identity in ids.items() if get(name) != identity]:
+            if not self._visible(name):
+                continue
+            if self._open:
+                self._open[-1].early.add(name)
+            else:
+                entry = self._entries.get(name)
+                if entry is not None and entry.made is not None:
+                    self._lost[name] = entry.made
+            self._forget(name)
+        for name in self._ids.keys() - ids.keys():
+            self._forget(name)
+        self._ids = ids
+
+    def _visible(self, name: str) -> bool:
+        return name not in self._hidden() and not _IPYTHON.fullmatch(name)
+
+    @staticmethod
+    def _identities(now: dict[str, Any]) -> dict[str, int]:
+        return dict(zip(now, map(id, now.values()), strict=True))
+
+    def _others(self) -> str:
+        """The user's threads that are alive, as text; empty where there are none."""
+        if threading.active_count() <= 1:
+            return ""
+        known = self._threads
+        found = [
+            thread.name
+            for thread in threading.enumerate()
+            if thread.ident not in known and not (type(thread).__module__ or "").startswith(_BACKGROUND)
+            and thread is not self._worker
+        ]  # fmt: skip
+        return ", ".join(sorted(found)[:5])
+
+    def _and_threads(self) -> str:
+        threads = self._others()
+        return f"; threads are running: {threads}" if threads else ""
+
+    def _off(self) -> bool:
+        return self._closed or os.getpid() != self._pid
+
+    # -- while the kernel is idle ------------------------------------------------------------------------------------
+
+    def _postpone(self, late: Iterable[_Late], pass_: _Pass, gaps: list[Gap]) -> int:
+        late = list(late)
+        if not late:
+            return 0
+        reason = "another cell goes on" if self._open else f"threads are running: {self._others()}" if self._others() else ""
+        if reason:
+            gaps.extend(Gap(subject=one.name, reason=f"not fingerprinted: over the budget, and {reason}") for one in late)
+            return 0
+        self._late.extend(late)
+        self.idle()
+        return len(late)
+
+    def idle(self) -> None:
+        """Go on with what did not fit the budget, in the background, until the next cell starts."""
+        if self._off() or not self._late or self._open or (self._worker is not None and self._worker.is_alive()):
+            return
+        self._working = Budget(threads=1)
+        late, self._late = self._late, []
+        self._worker = threading.Thread(
+            target=self._work, args=(late, self._working), name="jupyter-mlops-fingerprints", daemon=True
+        )
+        self._worker.start()
+
+    def _work(self, late: list[_Late], budget: Budget) -> None:
+        for one in late:
+            self._settle_one(one, budget)
+
+    def _settle_one(self, one: _Late, budget: Budget) -> None:
+        facts: dict[Digest, bytes] = {}
+        artifact: Artifact | None = None
+        value = self._ns.get(one.name)
+        if not budget.cancelled and id(value) == one.identity:
+            artifact = self._artifact(one.name, value, budget, {}, facts)
+        del value
+        with self._lock:
+            entry = self._entries.get(one.name)
+            if artifact is None or artifact.digest is None or entry is None or entry.id != one.identity:
+                why = artifact.why if artifact is not None and not budget.cancelled else "the next cell began before it was done"
+                gap = Gap(subject=one.name, reason=f"not fingerprinted: {why}")
+                self._settled.append(Settled(one.cell_run, [], [gap], {}))
+                if entry is not None and entry.id == one.identity:
+                    entry.costly = True
+                return
+            if not one.bound and artifact.digest == one.old:
+                entry.checked = self._tick
+                entry.touched = None
+                return
+            artifact = msgspec.structs.replace(artifact, made=one.cell_run)
+            entry.artifact, entry.made, entry.checked, entry.costly = artifact, one.cell_run, self._tick, False
+            entry.touched = None
+            self._settled.append(Settled(one.cell_run, [artifact], [], facts))
+
+    def _join(self) -> None:
+        """Give the background the budget to end, then call it off: from here on its values may change."""
+        worker = self._worker
+        if worker is None:
+            return
+        if worker.is_alive():
+            worker.join(self._budget)
+            if worker.is_alive() and self._working is not None:
+                self._working.cancel()
+                worker.join()
+        self._worker = None
+
+    def settle(self) -> list[Settled]:
+        """What was found out since, about cells that have ended."""
+        if self._off():
+            return []
+        with self._lock:
+            settled, self._settled = self._settled, []
+        return settled
+
+    def close(self) -> None:
+        """Stop; nothing is noted from here on."""
+        self._closed = True
+        if os.getpid() != self._pid:
+            return
+        if self._working is not None:
+            self._working.cancel()
+        if self._worker is not None:
+            self._worker.join(1.0)
+        self._entries.clear()
+        self._holders.clear()
+
+
+class _Pass:
+    """One look at the variables after a cell."""
+
+    def __init__(
+        self, namespace: Namespace, before: Before, now: dict[str, Any], cell_run: Digest, budget: Budget
+    ) -> None:
+        self.of = namespace
+        self.before = before
+        self.now = now
+        self.cell_run = cell_run
+        self.budget = budget
+        self.seen: dict[int, Fingerprint] = {}
+        self.facts: dict[Digest, bytes] = before.facts
+        self.outputs: dict[str, Artifact] = {}
+        self.late: list[_Late] = []
+        self.done: set[str] = set()
+        self.objects = before.objects
+
+    def bind(self, name: str, *, sure: bool) -> None:
+        """Note a name that the cell bound; not `sure`: unless its content is what it was."""
+        value = self.now[name]
+        old = self.of._entries.get(name)
+        artifact = self.of._artifact(name, value, self.budget, self.seen, self.facts)
+        self.done.add(name)
+        if not sure and old is not None and old.id == id(value) and old.artifact.digest == artifact.digest is not None:
+            old.checked = self.of._tick
+            return
+        entry = self.of._enter(name, value, artifact, self.cell_run)
+        self.objects |= entry.reach.objects
+        self.outputs[name] = entry.artifact
+        if _late(artifact):
+            self.late.append(_Late(name, id(value), self.cell_run, bound=True, old=None))
+
+    def share(self) -> None:
+        """Look again at every variable that shares an object with what the cell mentions."""
+        holders = self.of._holders
+        names: dict[str, None] = {}
+        for one in self.objects:
+            for name in holders.get(one, ()):
+                names[name] = None
+        for name in names:
+            if name not in self.done and name in self.now:
+                self.look_again(name)
+
+    def look_again(self, name: str) -> None:
+        value = self.now[name]
+        of = self.of
+        entry = of._entries[name]
+        self.done.add(name)
+        if entry.constant:
+            return
+        artifact = of._artifact(name, value, self.budget, self.seen, self.facts)
+        if artifact.digest is not None and artifact.digest == entry.artifact.digest:
+            self.refresh(name, entry, value)
+        elif artifact.digest is None and entry.artifact.digest is None and not _late(artifact):
+            # its content cannot tell: whoever reads it next builds on this cell as well
+            entry.touched = self.cell_run
+            self.refresh(name, entry, value)
+        elif _late(artifact):
+            self.late.append(_Late(name, id(value), self.cell_run, bound=False, old=entry.artifact.digest))
+            entry.touched = self.cell_run
+            self.refresh(name, entry, value)
+        else:
+            entry = of._enter(name, value, artifact, self.cell_run)
+            self.outputs[name] = entry.artifact
+
+    def refresh(self, name: str, entry: _Entry, value: Any) -> None:
+        """Equal content may be held by other objects by now."""
+        of = self.of
+        entry.checked = of._tick
+        found = reach(value, of._ns)
+        if found.objects != entry.reach.objects:
+            of._unhold(name, entry.reach)
+            for one in found.objects:
+                of._holders.setdefault(one, set()).add(name)
+        entry.reach = found
+
+
+def _late(artifact: Artifact) -> bool:
+    return artifact.digest is None and artifact.why.startswith(("over the budget", "called off"))
+
+
+def _doubtful(names: CellNames) -> bool:
+    return bool(names.opaque)
+
+
+def _shared_by_all(value: Any) -> bool:
+    """Modules, and the functions of others: nobody's variables, though a name points to them."""
+    kind = type(value)
+    return kind in (types.ModuleType, types.BuiltinFunctionType, types.FunctionType)

@@ -1,0 +1,195 @@
+"""What a value holds on to: the objects through which it could be changed, and the names its functions use.
+
+Two variables share when they hold on to one object: a list in a dict, an array and a view of it, a default argument, an
+attribute. Objects are followed by Python's own garbage collector (`gc.get_referents`), which calls no code of theirs;
+what it cannot see, the buffer under an array or a frame, `fingerprints.buffers` knows.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import gc
+import sys
+import types
+import weakref
+from typing import Any, Final, NamedTuple
+
+from jupyter_mlops.fingerprints import buffers, immutable
+
+
+class Reach(NamedTuple):
+    """What a value holds on to.
+
+    Attributes
+    ----------
+    objects
+        Identities of the mutable objects and root buffers, the value itself among them.
+    loads, stores
+        Names of the notebook that its functions look up and bind.
+    complete
+        False where it holds more objects than were followed.
+    """
+
+    objects: frozenset[int]
+    loads: frozenset[str] = frozenset()
+    stores: frozenset[str] = frozenset()
+    complete: bool = True
+
+
+NOWHERE: Final = Reach(frozenset())
+_NODES: Final = 5_000
+_ITEMS: Final = 200_000
+_SCALARS: Final = frozenset({
+    int, float, str, bytes, bool, complex, type(None), range, type(Ellipsis), type(NotImplemented), types.ModuleType,
+    types.BuiltinFunctionType, types.CodeType, types.WrapperDescriptorType, types.MethodDescriptorType,
+    types.GetSetDescriptorType, types.MemberDescriptorType, types.ClassMethodDescriptorType, weakref.ref,
+    types.TracebackType, types.FrameType,
+})  # fmt: skip
+_SEQUENCES: Final = frozenset({list, tuple, set, frozenset})
+_dict_of_type: Final = type.__dict__["__dict__"].__get__
+_mro_of_type: Final = type.__dict__["__mro__"].__get__
+_module_of: Final = types.MappingProxyType.get
+
+
+def reach(value: object, user_ns: dict[str, Any]) -> Reach:
+    """Follow what a value holds on to, without calling into it.
+
+    Parameters
+    ----------
+    value
+        Any object.
+    user_ns
+        The notebook's variables: functions that use them as their globals are the user's own.
+    """
+    kind = type(value)
+    if kind in _SCALARS or immutable(value):
+        return NOWHERE
+    if _is_library(value, user_ns):
+        return NOWHERE
+    walk = _Walk(user_ns)
+    walk.follow(value)
+    return Reach(frozenset(walk.objects), frozenset(walk.loads), frozenset(walk.stores), walk.complete)
+
+
+def _is_library(value: object, user_ns: dict[str, Any]) -> bool:
+    """Functions and classes that were not written in the notebook: shared by all, changed by nobody."""
+    if type(value) is types.FunctionType:
+        return value.__globals__ is not user_ns
+    return isinstance_of_type(value) and not _is_users_class(value, user_ns)
+
+
+def isinstance_of_type(value: object) -> bool:
+    """Whether a value is a class, judged by its type alone: ``isinstance`` would ask the value for its ``__class__``."""
+    kind = type(value)
+    return kind is type or type in _mro_of_type(kind)
+
+
+def _is_users_class(value: Any, user_ns: dict[str, Any]) -> bool:
+    return _dict_of_type(value).get("__module__") in ("__main__", user_ns.get("__name__", "__main__"))
+
+
+class _Walk:
+    def __init__(self, user_ns: dict[str, Any]) -> None:
+        self.user_ns = user_ns
+        self.objects: set[int] = set()
+        self.loads: set[str] = set()
+        self.stores: set[str] = set()
+        self.complete = True
+
+    def follow(self, value: object) -> None:
+        queue: list[Any] = [value]
+        # The walk itself must not be found: its list refers to everything it has still to see.
+        seen = self.objects
+        left = _NODES
+        while queue:
+            one = queue.pop()
+            kind = type(one)
+            if kind in _SCALARS or id(one) in seen or one is self.user_ns:
+                continue
+            left -= 1
+            if left < 0:
+                self.complete = False
+                return
+            if kind in _SEQUENCES:
+                seen.add(id(one))
+                self.items(one, queue)
+            elif kind is dict:
+                seen.add(id(one))
+                self.items(one.values(), queue, len(one))
+            elif kind is types.FunctionType:
+                if one.__globals__ is self.user_ns:
+                    seen.add(id(one))
+                    self.function(one, queue)
+            elif isinstance_of_type(one):
+                if _is_users_class(one, self.user_ns):
+                    seen.add(id(one))
+                    self.class_(one, queue)
+            elif not immutable(one):
+                seen.add(id(one))
+                self.other(one, kind, queue)
+
+    def items(self, items: Any, queue: list[Any], size: int | None = None) -> None:
+        size = len(items) if size is None else size
+        if size > _ITEMS:
+            self.complete = self.complete and _all_scalars(items)
+            return
+        if size > 8 and _all_scalars(items):
+            return
+        try:
+            queue.extend(items)
+        except RuntimeError:
+            self.complete = False  # a thread changed it meanwhile
+
+    def function(self, one: types.FunctionType, queue: list[Any]) -> None:
+        loads, stores = global_names(one.__code__)
+        self.loads |= loads
+        self.stores |= stores
+        queue.extend(one.__defaults__ or ())
+        queue.extend((one.__kwdefaults__ or {}).values())
+        queue.extend(one.__closure__ or ())
+        queue.append(one.__dict__)
+
+    def class_(self, one: type, queue: list[Any]) -> None:
+        for base in _mro_of_type(one):
+            if _is_users_class(base, self.user_ns):
+                self.objects.add(id(base))
+                queue.extend(list(_dict_of_type(base).values()))
+
+    def other(self, one: Any, kind: type, queue: list[Any]) -> None:
+        self.objects |= buffers(one)
+        if _is_users_class(kind, self.user_ns):
+            queue.append(kind)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and kind is getattr(numpy, "ndarray", None):
+            if one.dtype.hasobject and one.size <= _ITEMS:
+                queue.extend(one.ravel().tolist())
+            return
+        queue.extend(gc.get_referents(one))
+
+
+def _all_scalars(items: Any) -> bool:
+    try:
+        return _SCALARS.issuperset(set(map(type, items)))
+    except RuntimeError:
+        return False  # a thread changed it meanwhile
+
+
+_GLOBALS: Final = {"LOAD_GLOBAL": True, "LOAD_NAME": True, "STORE_GLOBAL": False, "DELETE_GLOBAL": False}
+
+
+@functools.lru_cache(maxsize=4096)
+def global_names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that a function's code, and the functions in it, look up and bind as globals."""
+    loads: set[str] = set()
+    stores: set[str] = set()
+    for step in dis.get_instructions(code):
+        is_load = _GLOBALS.get(step.opname)
+        if is_load is not None:
+            (loads if is_load else stores).add(step.argval)
+    for constant in code.co_consts:
+        if type(constant) is types.CodeType:
+            inner = global_names(constant)
+            loads |= inner[0]
+            stores |= inner[1]
+    return frozenset(loads), frozenset(stores)
