@@ -29,7 +29,7 @@ from jupyter_mlops.records import Digest, RecordInvalid, decode, read_envelope, 
 if TYPE_CHECKING:
     import sqlite3
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _TABLES: Final = """
 create table files (id integer primary key, name text unique, inode integer, size integer, changed integer,
                     offset integer, seq integer, prev text, writer text, note text);
@@ -341,6 +341,7 @@ class _Reader:
         self.lines: list[tuple[Any, ...]] = []
         self.artifacts: list[tuple[Any, ...]] = []
         self.edges: list[tuple[Any, ...]] = []
+        self.logged: set[tuple[str, bytes]] = set()
         self.note, self.torn = "", False
 
     def read(self, path: Path, *, journal: bool) -> None:
@@ -372,6 +373,14 @@ class _Reader:
             payload = read_payload(tail)
             notebook = decode(payload["notebook"][1], str) if "notebook" in payload else None
             cell = decode(payload["cell"][1], str) if "cell" in payload else None
+        elif kind == "cell.logged":
+            payload = read_payload(tail)
+            subject = about or run
+            if "key" in payload and isinstance(subject, str):
+                named = (decode(payload["key"][1], str), key(subject))
+                if named not in self.logged:  # a thousand values of one metric are one row
+                    self.logged.add(named)
+                    self.artifacts.append(("", named[0], "logged", named[1], self.number))
         elif kind in ("cell.ended", "cell.settled"):
             cell_run = key(about) if isinstance(about, str) else me
             payload = read_payload(tail)

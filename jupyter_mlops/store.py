@@ -619,6 +619,31 @@ class Store:
         )
         return [unkey(row[0]) for row in rows]
 
+    def named(self, name: str, *, limit: int | None = None) -> list[Digest]:
+        """The cell runs that made something of that name, or failing that used it, newest first."""
+        for role in ("made", "used"):
+            rows = self._index.ask(
+                "select distinct line, time from artifacts join lines on lines.digest = line"
+                " where artifacts.name = ? and role = ? order by time desc limit ?",
+                (name, role, -1 if limit is None else limit),
+            )
+            if rows:
+                return [unkey(row[0]) for row in rows]
+        return []
+
+    def logged(self, key_: str, *, limit: int | None = None) -> list[Digest]:
+        """The cell runs (or runs, where no cell did) that logged something under that key, newest first."""
+        rows = self._index.ask(
+            "select distinct line, time from artifacts join lines on lines.digest = line"
+            " where artifacts.name = ? and role = 'logged' order by time desc limit ?",
+            (key_, -1 if limit is None else limit),
+        )
+        return [unkey(row[0]) for row in rows]
+
+    def counts(self) -> dict[str, int]:
+        """How many lines there are of each kind."""
+        return dict(self._index.ask("select kind, count(*) from lines group by kind"))
+
     def _in_role(self, role: str, digest: Digest, name: str | None) -> list[Digest]:
         rows = self._index.ask(
             "select distinct line, time from artifacts left join lines on lines.digest = line"
