@@ -479,9 +479,8 @@ def _shell(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output has seen enough
         return 0
     except MlopsError as error:
-        view = getattr(error, "view", None)
         click.echo(_error_text(error), err=True)
-        return error.exit_code if view is None else 1
+        return error.exit_code
     return _print(answer, as_json=bool(as_json.get("json")))
 
 
@@ -497,7 +496,7 @@ def _print(answer: Any, *, as_json: bool) -> int:
 
     if isinstance(answer, View):
         click.echo(answer.json() if as_json else answer.text(colour=sys.stdout.isatty()))
-        return 0 if answer.ok else 1
+        return 0 if answer.ok else answer.code
     if answer is not None:
         click.echo(clean(answer, newlines=True))
     return 0

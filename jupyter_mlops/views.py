@@ -335,17 +335,18 @@ def run_result(project: Project, result: RunResult) -> View:
         ("output", output),
     ]
     metrics: dict[str, Any] = {}
-    for run in project.store.cell_runs(run=result.run, newest_first=False):
+    for run in project.store.cell_runs(run=result.run, newest_first=False) if result.run else ():
         metrics.update(run.metrics)
     facts += [(name, number(value)) for name, value in sorted(metrics.items())]
     blocks: list[Block] = [Facts(facts)]
     if result.error is not None:
         blocks.append(Text(str(result.error), tone="bad"))
+    blocks += _gaps(result.gaps)
     return View(
         blocks=blocks,
         data={"run": result.run, "status": result.status, "seconds": result.seconds, "output": output,
               "metrics": metrics},
-        ok=result.status == "done",
+        ok=result.status == "done", code=3,
     )  # fmt: skip
 
 

@@ -165,13 +165,18 @@ class View:
     data
         The records or values shown, for use in code and for ``--json``.
     ok
-        Whether the answer is yes; a shell ends with 1 where it is not.
+        Whether the answer is yes, or the thing was done.
+    code
+        What a shell ends with where it is not.
+    hint
+        What to type next.
     """
 
     title: str = ""
     blocks: Sequence[Block] = ()
     data: Any = None
     ok: bool = True
+    code: int = 1
     hint: str = ""
 
     def text(self, *, colour: bool = False, columns: int | None = None) -> str:
@@ -228,9 +233,7 @@ def _block_text(block: Block, *, colour: bool, columns: int) -> str:
 def _table_text(table: Table, *, colour: bool, columns: int) -> str:
     headings = [clean(heading) for heading in table.headings]
     cells = [[clean(cell) for cell in row] for row in table.rows]
-    widths = [
-        max([width(heading), *(width(row[place]) for row in cells)]) for place, heading in enumerate(headings)
-    ]
+    widths = [max([width(heading), *(width(row[place]) for row in cells)]) for place, heading in enumerate(headings)]
     # The widest column gives way until the line fits: usually the free text.
     while sum(widths) + 2 * (len(widths) - 1) > columns and max(widths) > 8:
         widths[widths.index(max(widths))] -= 1
