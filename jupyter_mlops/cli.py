@@ -298,8 +298,8 @@ def run(
 
     project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
     result = pipelines.run_notebook(
-        notebook, output=output, parameters=pipelines.read_parameters(notebook, pairs, parameters_file), project=project,
-        kernel=kernel, cell_timeout=cell_timeout, timeout=timeout,
+        notebook, output=output, parameters=pipelines.read_parameters(notebook, pairs, parameters_file),
+        project=project, kernel=kernel, cell_timeout=cell_timeout, timeout=timeout,
         progress=sys.stderr.isatty() if progress is None else progress,
     )  # fmt: skip
     return views.run_result(project, result)
