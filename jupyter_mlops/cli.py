@@ -104,7 +104,8 @@ here = click.make_pass_decorator(Place, ensure=True)
 def mlops(ctx: click.Context) -> Any:
     """MLOps that lives in the notebook: every cell run on record, models validated before they get a name."""
     if ctx.invoked_subcommand is None:
-        return ctx.invoke(status)
+        with status.make_context("status", [], parent=ctx) as inner:
+            return status.invoke(inner)
     return None
 
 
