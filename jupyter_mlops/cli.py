@@ -39,6 +39,7 @@ class Place:
     def __init__(self, session: Session | None = None, variables: dict[str, Any] | None = None) -> None:
         self.session = session
         self.variables = variables
+        self.as_json = False
         self._project: Project | None = session.project if session else None
 
     @property
@@ -66,8 +67,8 @@ class Verb(click.Command):
         self.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print records, as JSON."))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; note in the root's context how its answer is wanted."""
-        ctx.find_root().meta["json"] = ctx.params.pop("as_json", False)
+        """Run the verb; note in its place how its answer is wanted."""
+        ctx.ensure_object(Place).as_json = ctx.params.pop("as_json")
         return super().invoke(ctx)
 
 
@@ -450,12 +451,11 @@ def call(arguments: Sequence[str], place: Place) -> Any:
         What the verb could not do, or `WrongUse` where the words are off.
     """
     try:
-        return mlops.main(list(arguments), prog_name="mlops", standalone_mode=False, obj=place)
+        answer = mlops.main(list(arguments), prog_name="mlops", standalone_mode=False, obj=place)
     except click.ClickException as error:
         hint = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else "mlops --help"
         raise WrongUse(error.format_message(), next=hint) from None
-    except click.exceptions.Exit:
-        return None
+    return None if isinstance(answer, int) else answer  # an exit code: of --help, which has printed its answer
 
 
 def main() -> None:
@@ -464,13 +464,9 @@ def main() -> None:
 
 
 def _shell(arguments: Sequence[str]) -> int:
-    as_json: dict[str, bool] = {}
+    place = Place()
     try:
-        with mlops.make_context("mlops", list(arguments), obj=Place()) as context:
-            answer = mlops.invoke(context)
-            as_json = context.meta
-    except click.exceptions.Exit as end:
-        return end.exit_code
+        answer = mlops.main(list(arguments), prog_name="mlops", standalone_mode=False, obj=place)
     except click.ClickException as error:
         error.show()
         return 2
@@ -482,7 +478,7 @@ def _shell(arguments: Sequence[str]) -> int:
     except MlopsError as error:
         click.echo(_error_text(error), err=True)
         return error.exit_code
-    return _print(answer, as_json=bool(as_json.get("json")))
+    return answer if isinstance(answer, int) else _print(answer, as_json=place.as_json)
 
 
 def _error_text(error: MlopsError) -> str:

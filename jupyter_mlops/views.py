@@ -73,9 +73,9 @@ def subject(project: Project, what: str, *, session: Session | None = None) -> S
     NotFound
         It means nothing here.
     """
-    from jupyter_mlops.registry import LocalRegistry
-
     if what.startswith("models:/") or _looks_like_model(project.store, what):
+        from jupyter_mlops.registry import LocalRegistry
+
         info = LocalRegistry(project.store, user=project.user).get(what)
         return Subject(what, info.digest, info)
     if session is not None and (known := session.namespace.version(what)) is not None:
@@ -214,13 +214,14 @@ def doctor(project: Project | None) -> View:
         line = f"pip install 'jupyter-mlops[{extra}]'" if missing else ""
         rows.append((Mark("–") if missing else _verdict(True), f"extra: {extra}", _missing(missing), line))
     rows.append(_kernel_row())
+    said: list[Block] = []
     if project is None:
         rows.append((Mark("–"), "project", "none here", "mlops init"))
     else:
-        rows += _project_rows(project)
+        rows += _project_rows(project, said)
     return View(
         title="Doctor",
-        blocks=[Table(("", "what", "found", "what to do"), rows)],
+        blocks=[Table(("", "what", "found", "what to do"), rows), *said],
         data=[[str(cell) for cell in row] for row in rows],
         ok=not any(isinstance(row[0], Mark) and row[0].tone == "bad" for row in rows),
     )
@@ -244,13 +245,14 @@ def _kernel_row() -> tuple[object, ...]:
     )
 
 
-def _project_rows(project: Project) -> list[tuple[object, ...]]:
+def _project_rows(project: Project, said: list[Block]) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = [(_verdict(True), "project", str(project.root), "")]
     try:
         _ = project.settings
         rows.append((_verdict(True), "settings", "readable", ""))
     except MlopsError as error:
-        rows.append((_verdict(False), "settings", str(error), "edit pyproject.toml"))
+        rows.append((_verdict(False), "settings", "can not be read", "see below"))
+        said.append(Text(str(error), tone="bad"))
     found = project.store.fsck(read_data=False)
     bad = [one for one in found if one.severity == "damage"]
     rows.append((_verdict(not bad), "store", f"{len(bad)} damaged" if bad else "sound", "mlops fsck" if bad else ""))
