@@ -1,0 +1,439 @@
+"""The wrappers on what opens, moves and removes files: in Python, and in libraries that open them by themselves."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import stat
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from jupyter_mlops.access.tracing import Trace, active, current, problem, traces
+from jupyter_mlops.access.wrapping import bare, place, reporting, when_imported
+
+_WRITES: Final = frozenset("wax+")
+_REMOTE: Final = "://"
+_MAGIC: Final = frozenset("*?[")
+_PATHS: Final = frozenset({"pathlib", "pathlib._local", "posixpath"})
+
+
+# -- open ------------------------------------------------------------------------------------------------------------
+
+
+def _open(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Stands on ``open``: a Python frame, two look-ups and an entry in a dict more than the original."""
+    mode = args[1] if len(args) > 1 else kwargs.get("mode", "r") if kwargs else "r"
+    if mode != "r" and mode != "rb":
+        return _open_otherwise(wrapped, args, kwargs, mode)
+    try:
+        file = wrapped(*args, **kwargs)
+    except BaseException as error:
+        bare(error)
+        raise
+    try:
+        path = args[0] if args else kwargs["file"]
+        trace = current.get()
+        if trace is not None and trace.running:
+            if type(path) is str:
+                trace.raw[path] = None
+                return file
+            _opened((trace,), path, file)
+        else:
+            _opened(traces(), path, file)
+    except BaseException as error:  # noqa: BLE001 - the user's file is open, and is the user's
+        problem(error)
+    return file
+
+
+def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any], mode: Any) -> Any:
+    writes, path, mine = False, None, ()
+    try:
+        writes = type(mode) is str and not _WRITES.isdisjoint(mode)
+        path = _plain_path(args[0] if args else kwargs.get("file"))
+        mine = traces()
+        if writes and path is not None:
+            for trace in mine:
+                trace.before_writing(path, keeps="w" not in mode and "x" not in mode)
+    except BaseException as error:  # noqa: BLE001 - the user's call goes on
+        problem(error)
+    try:
+        args, kwargs = _with_the_warning(args, kwargs, mode)
+        file = wrapped(*args, **kwargs)
+    except BaseException as error:
+        bare(error, 2)
+        if error.__traceback__ is not None and error.__traceback__.tb_frame.f_code is _with_the_warning.__code__:
+            bare(error)
+        raise
+    try:
+        if writes:
+            path = path or _path_behind(args[0] if args else kwargs.get("file"), file)
+            for trace in mine if path is not None else ():
+                trace.wrote(str(path), file)
+        else:
+            _opened(mine, args[0] if args else kwargs.get("file"), file)
+    except BaseException as error:  # noqa: BLE001 - as above
+        problem(error)
+    return file
+
+
+def _with_the_warning(args: Any, kwargs: Any, mode: Any) -> tuple[Any, Any]:
+    """Warn of line buffering in binary mode as ``open`` does, but at the caller's line, which is not ours."""
+    buffering = args[2] if len(args) > 2 else kwargs.get("buffering", -1)
+    if buffering == 1 and type(buffering) is int and type(mode) is str and "b" in mode:
+        warnings.warn(
+            "line buffering (buffering=1) isn't supported in binary mode, the default buffer size will be used",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        if len(args) > 2:
+            return (*args[:2], -1, *args[3:]), kwargs
+        return args, {**kwargs, "buffering": -1}
+    return args, kwargs
+
+
+def _opened(mine: tuple[Trace, ...], path: Any, file: Any) -> None:
+    if not mine:
+        return
+    found = _plain_path(path) or _path_behind(path, file)
+    if found is not None:
+        for trace in mine:
+            trace.raw[found] = None
+
+
+def _plain_path(path: Any) -> str | None:
+    """The text of a path that can be had without running anybody's code."""
+    kind = type(path)
+    if kind is str:
+        return str(path)
+    if kind is bytes:
+        return os.fsdecode(path)
+    if kind.__module__ in _PATHS or kind is os.DirEntry:
+        return os.fsdecode(os.fspath(path))
+    return None
+
+
+def _path_behind(path: Any, file: Any) -> str | None:
+    """The path of a file that is open, as the system knows it; None for a descriptor the user brought."""
+    if type(path) is int or not sys.platform.startswith("linux"):
+        return None
+    try:
+        return os.readlink(f"/proc/self/fd/{file.fileno()}")
+    except (OSError, ValueError):  # a file in memory only, or already closed
+        return None
+
+
+# -- os --------------------------------------------------------------------------------------------------------------
+
+
+def _os_open_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    flags = args[1] if len(args) > 1 else kwargs.get("flags", 0)
+    writes = bool(flags & (os.O_WRONLY | os.O_RDWR))
+    path = _at(args[0] if args else kwargs.get("path"), kwargs.get("dir_fd"))
+    mine = traces() if path is not None else ()
+    if writes and path is not None:
+        for trace in mine:
+            trace.before_writing(path, keeps=not flags & os.O_TRUNC)
+    return path, writes, mine
+
+
+def _os_open_after(note: Any, instance: Any, args: Any, kwargs: Any, result: int) -> None:
+    path, writes, mine = note
+    for trace in mine:
+        if writes:
+            trace.wrote(path)
+        elif stat.S_ISREG(os.fstat(result).st_mode):
+            trace.raw[path] = None
+
+
+def _move_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    source = _at(args[0] if args else kwargs.get("src"), kwargs.get("src_dir_fd"))
+    target = _at(args[1] if len(args) > 1 else kwargs.get("dst"), kwargs.get("dst_dir_fd"))
+    if source is None or target is None:
+        return None
+    mine = traces()
+    for trace in mine:
+        old = trace.files.get(os.path.abspath(source))
+        if old is None or not old.written:
+            trace.before_writing(source, keeps=True)
+        trace.before_writing(target, keeps=False)
+    return source, target, mine
+
+
+def _move_after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
+    if note is not None:
+        for trace in note[2]:
+            trace.moved(note[0], note[1])
+
+
+def _remove_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    path = _at(args[0] if args else kwargs.get("path"), kwargs.get("dir_fd"))
+    if path is None:
+        return None
+    mine = traces()
+    for trace in mine:
+        trace.before_writing(path, keeps=False)
+    return path, mine
+
+
+def _remove_after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
+    if note is not None:
+        for trace in note[1]:
+            trace.removed(note[0])
+
+
+def _chdir_before(instance: Any, args: Any, kwargs: Any) -> None:
+    for trace in list(active):
+        trace.settle_paths()
+
+
+def _at(path: Any, folder: Any) -> str | None:
+    """A path, relative to an open folder if one is given."""
+    found = _plain_path(path)
+    if found is None or type(folder) is not int or os.path.isabs(found):
+        return found
+    if not sys.platform.startswith("linux"):
+        return None
+    return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), found)
+
+
+# -- readers and writers of libraries --------------------------------------------------------------------------------
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place_: int, names: tuple[str, ...]) -> Any:
+    if len(args) > place_:
+        return args[place_]
+    return next((kwargs[name] for name in names if name in kwargs), None)
+
+
+def paths_in(value: Any) -> Iterator[str]:
+    """The local paths that an argument names: itself, or each of a list; patterns are expanded."""
+    if type(value) in (list, tuple):
+        for one in value[:10_000]:
+            yield from paths_in(one)
+        return
+    path = None if type(value) is bytes else _plain_path(value)
+    if path is None or "\0" in path or "\n" in path[:4096] or len(path) > 4096:
+        return
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    if _REMOTE in path:
+        for trace in traces():
+            trace.asked(_clean(path), "", "opened by the library itself: what it answered is not seen")
+        return
+    path = os.path.expanduser(path)
+    if _MAGIC.isdisjoint(path) or os.path.exists(path):
+        yield path
+    else:
+        import glob
+
+        yield from sorted(glob.glob(path, recursive=True))[:10_000]
+
+
+def _clean(address: str) -> str:
+    from jupyter_mlops.redact import clean_url
+
+    return clean_url(address)
+
+
+def _reads(position: int, *names: str) -> Callable[..., Any]:
+    def after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
+        for path in paths_in(_argument(args, kwargs, position, names)):
+            if os.path.lexists(path):
+                for trace in traces():
+                    trace.read(path)
+
+    return reporting(None, after)
+
+
+def _writes(position: int, *names: str) -> Callable[..., Any]:
+    def before(instance: Any, args: Any, kwargs: Any) -> Any:
+        mine, found = traces(), list(paths_in(_argument(args, kwargs, position, names)))
+        for trace in mine:
+            for path in found:
+                trace.before_writing(path, keeps=False)
+        return mine, found
+
+    def after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
+        for trace in note[0]:
+            for path in note[1]:
+                trace.wrote(path)
+
+    return reporting(before, after)
+
+
+def _opens(position: int, *names: str, mode_at: int = 1, default: str = "r") -> Callable[..., Any]:
+    """A library's own ``open``, with a mode."""
+
+    def before(instance: Any, args: Any, kwargs: Any) -> Any:
+        mode = _argument(args, kwargs, mode_at, ("mode",)) or default
+        mine, found = traces(), list(paths_in(_argument(args, kwargs, position, names)))
+        writes = type(mode) is str and (not _WRITES.isdisjoint(mode))
+        for trace in mine if writes else ():
+            for path in found:
+                trace.before_writing(path, keeps="w" not in mode and "x" not in mode)
+        return mine, found, writes
+
+    def after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
+        for trace in note[0]:
+            for path in note[1]:
+                trace.wrote(path) if note[2] else trace.read(path)
+
+    return reporting(before, after)
+
+
+def _gap(subject: str, reason: Callable[[Any], str]) -> Callable[..., Any]:
+    def before(instance: Any, args: Any, kwargs: Any) -> None:
+        for trace in traces():
+            trace.gap(subject, reason(_argument(args, kwargs, 0, ("args",))))
+
+    return reporting(before, None)
+
+
+def _program(command: Any) -> str:
+    first = command[0] if type(command) in (list, tuple) and command else command
+    text = _plain_path(first) or "?"
+    if type(command) is str:  # a shell's line: only its first word, the rest may hold anything
+        text = text.split(None, 1)[0] if text.split() else "?"
+    return f"a subprocess ran ({os.path.basename(text)[:80]}): files it touched are not seen"
+
+
+_READ = _reads(0, "source", "path", "where", "path_or_paths", "input_file", "file")
+_PARQUET_FILE = _reads(0, "source")
+
+READERS: Final[dict[str, dict[str, Callable[..., Any]]]] = {
+    "pyarrow.parquet.core": {
+        "read_table": _READ, "read_pandas": _READ, "read_metadata": _READ, "read_schema": _READ,
+        "ParquetFile.__init__": _PARQUET_FILE, "ParquetDataset.__init__": _reads(0, "path_or_paths"),
+        "ParquetWriter.__init__": _writes(0, "where"), "write_table": _writes(1, "where"),
+        "write_to_dataset": _writes(1, "root_path"), "write_metadata": _writes(1, "where"),
+    },
+    "pyarrow.dataset": {"dataset": _READ, "write_dataset": _writes(1, "base_dir")},
+    "pyarrow.feather": {
+        "read_table": _READ, "read_feather": _READ, "write_feather": _writes(1, "dest"),
+        "FeatherDataset.__init__": _READ,
+    },
+    "pyarrow.orc": {
+        "ORCFile.__init__": _READ, "ORCWriter.__init__": _writes(0, "where"), "read_table": _READ,
+        "write_table": _writes(1, "where"),
+    },
+    "pyarrow._csv": {
+        "read_csv": _reads(0, "input_file"), "open_csv": _reads(0, "input_file"), "write_csv": _writes(1, "output_file"),
+    },
+    "pyarrow._json": {"read_json": _reads(0, "input_file"), "open_json": _reads(0, "input_file")},
+    "pyarrow.ipc": {
+        "open_file": _READ, "open_stream": _READ, "new_file": _writes(0, "sink"), "new_stream": _writes(0, "sink"),
+    },
+    "pyarrow.lib": {
+        "memory_map": _opens(0, "path"), "OSFile": _opens(0, "path"), "input_stream": _reads(0, "source"),
+        "output_stream": _writes(0, "source"), "create_memory_map": _writes(0, "path"),
+    },
+    "polars": {
+        **{
+            verb + kind: _reads(0, "source", "table_uri")
+            for verb in ("read_", "scan_")
+            for kind in ("csv", "parquet", "ipc", "ndjson", "json", "avro", "excel", "ods", "ipc_stream", "csv_batched",
+                         "delta", "lines", "parquet_schema", "ipc_schema", "parquet_metadata")
+        },
+        **{
+            "DataFrame.write_" + kind: _writes(0, "file", "workbook", "target")
+            for kind in ("csv", "parquet", "ipc", "ndjson", "json", "avro", "excel", "ipc_stream", "delta")
+        },
+        **{
+            "LazyFrame.sink_" + kind: _writes(0, "path", "target")
+            for kind in ("csv", "parquet", "ipc", "ndjson", "delta")
+        },
+    },
+    "h5py._hl.files": {"File.__init__": _opens(0, "name")},
+    "tables.file": {"open_file": _opens(0, "filename")},
+    "torch.serialization": {"save": _writes(1, "f")},
+    "safetensors.torch": {"load_file": _reads(0, "filename"), "save_file": _writes(1, "filename")},
+    "safetensors.numpy": {"load_file": _reads(0, "filename"), "save_file": _writes(1, "filename")},
+    "xgboost.core": {"Booster.load_model": _reads(0, "fname"), "Booster.save_model": _writes(0, "fname")},
+    "lightgbm.basic": {"Booster.save_model": _writes(0, "filename")},
+    "onnxruntime.capi.onnxruntime_inference_collection": {"InferenceSession.__init__": _reads(0, "path_or_bytes")},
+    "subprocess": {"Popen.__init__": _gap("processes", _program)},
+    "multiprocessing.process": {
+        "BaseProcess.start": _gap("processes", lambda _: "a process was started: files it touched are not seen")
+    },
+}  # fmt: skip
+"""Module, function in it, wrapper: what opens files without Python's ``open``. A name that is not there is passed over."""
+
+
+def _os_open() -> Callable[..., Any]:
+    return reporting(_os_open_before, _os_open_after)
+
+
+def _wire_os(module: Any) -> None:
+    others = [sys.modules["posix"]] if "posix" in sys.modules else []
+    for name, wrapper in {
+        "open": _os_open(), "rename": reporting(_move_before, _move_after),
+        "replace": reporting(_move_before, _move_after), "remove": reporting(_remove_before, _remove_after),
+        "unlink": reporting(_remove_before, _remove_after), "chdir": reporting(_chdir_before, None),
+        "fchdir": reporting(_chdir_before, None),
+    }.items():  # fmt: skip
+        place(module, name, wrapper, others=[(other, name) for other in others])
+
+
+def _wire_open(module: Any) -> None:
+    others: list[tuple[Any, str]] = [(io, "open")]
+    if "_io" in sys.modules:
+        others.append((sys.modules["_io"], "open"))
+    for name, attribute in (
+        ("tarfile", "bltn_open"),
+        ("bz2", "_builtin_open"),
+        ("IPython.core.interactiveshell", "io_open"),
+    ):
+        if name in sys.modules:
+            others.append((sys.modules[name], attribute))
+    place(builtins, "open", _open, others=others)
+
+
+def wire() -> None:
+    """Say what is to be wrapped; once per process."""
+    if _wired:
+        return
+    _wired.append(True)
+    when_imported("builtins", _wire_open)
+    when_imported("os", _wire_os)
+    for name in ("tarfile", "bz2"):
+        when_imported(name, _late_binding)
+    for name, functions in READERS.items():
+        when_imported(name, _placer(functions))
+
+
+def _late_binding(module: Any) -> None:
+    """A module that keeps ``open`` under a name of its own: if it was imported after us it has ours already."""
+
+
+def _placer(functions: dict[str, Callable[..., Any]]) -> Callable[[Any], None]:
+    def hook(module: Any) -> None:
+        for path, wrapper in functions.items():
+            holder, dot, name = path.rpartition(".")
+            where = vars(module).get(holder) if dot else module
+            if where is None:
+                continue
+            original = vars(where).get(name)
+            place(where, name, wrapper, others=_aliases(original, name) if not dot else ())
+
+    return hook
+
+
+def _aliases(original: Any, name: str) -> list[tuple[Any, str]]:
+    """The other modules of the same library that hold a function under its name, so that it stays one object."""
+    library = (getattr(original, "__module__", None) or "").partition(".")[0]
+    if not library:
+        return []
+    return [
+        (module, name)
+        for title, module in list(sys.modules.items())
+        if title.partition(".")[0] == library
+        and isinstance(module, types.ModuleType)
+        and vars(module).get(name) is original
+    ]
+
+
+_wired: list[bool] = []
