@@ -228,7 +228,7 @@ def profile(
     table: Any,
     *,
     seconds: float = 2.0,
-    secret: Callable[[str], bool] = lambda name: False,
+    secret: Callable[[str], bool] = lambda _: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """Summarise training data, one column after the other, so that later data can be held against it.

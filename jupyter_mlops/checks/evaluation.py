@@ -230,7 +230,7 @@ def _decide(score: Any, classes: Any) -> Any:
     """What a score means as an answer; none for a score that is no probability, whose threshold nobody knows."""
     if score.ndim == 2:
         return classes[score.argmax(axis=1)]
-    if len(classes) == 2 and 0 <= score.min() and score.max() <= 1:
+    if len(classes) == 2 and score.min() >= 0 and score.max() <= 1:
         return classes[(score >= 0.5).astype(int)]
     return None
 
@@ -397,8 +397,8 @@ _REGRESSION: Final[Mapping[str, Callable[[Evaluation], Statistic | None]]] = {
 _CLASSIFICATION: Final[Mapping[str, Callable[[Evaluation], Statistic | None]]] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced,
-    "precision": lambda of: _rates(of, lambda tp, fp, fn: _ratio(tp, tp + fp)),
-    "recall": lambda of: _rates(of, lambda tp, fp, fn: _ratio(tp, tp + fn)),
+    "precision": lambda of: _rates(of, lambda tp, fp, _: _ratio(tp, tp + fp)),
+    "recall": lambda of: _rates(of, lambda tp, _, fn: _ratio(tp, tp + fn)),
     "f1": lambda of: _rates(of, lambda tp, fp, fn: _ratio(2 * tp, 2 * tp + fp + fn)),
     "auc": _auc,
     "average_precision": _average_precision,

@@ -38,6 +38,24 @@ class GateInvalid(MlopsError, ValueError):
     exit_code = 2
 
 
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The cell runs that led to a model.
+
+    Attributes
+    ----------
+    ancestors
+        Oldest first, the one that made the model among them; None where none is on record.
+    others
+        All cell runs of the same runs, to tell what was remade later.
+    why
+        Why there are none.
+    """
+
+    ancestors: Sequence[CellRun] | None = None
+    others: Sequence[CellRun] = ()
+    why: str = ""
+
+
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """What is on record of a model version, as far as checks look at it.
 
@@ -45,12 +63,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     digest
         The version's line: what an answer is bound to.
-    ancestors
-        The cell runs that led to it, oldest first; None where no cell run is on record.
-    others
-        All cell runs of the same runs, to tell what was remade later.
     maker
-        The cell run that made it, itself among `ancestors`.
+        The cell run that made it.
+    history
+        Reads the cell runs that led to it.
     evaluation
         Reads the rows it was evaluated on, where they were recorded.
     """
@@ -62,10 +78,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Mapping[str, Any] = {}
     signature: Signature | None = None
     gaps: Sequence[Gap] = ()
-    ancestors: Sequence[CellRun] | None = None
-    others: Sequence[CellRun] = ()
     maker: Digest | None = None
-    why_no_history: str = ""
+    history: Callable[[], History] = lambda: History()
     evaluation: Callable[[], Evaluation | None] = lambda: None
 
     @property
@@ -82,7 +96,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         Gives the version that an alias of the same model points to now.
     """
 
-    holder: Callable[[str], Candidate | None] = lambda alias: None
+    holder: Callable[[str], Candidate | None] = lambda _: None
     seed: int = 0
     resamples: int = 2000
 
@@ -249,9 +263,7 @@ class Better:
         one, other = subject.evaluation(), holder.evaluation()
         if one is None or other is None or not one.rows or one.rows != other.rows:
             return None
-        interval = bootstrap(
-            self.metric, one, other, sign=self.sign, seed=context.seed, resamples=context.resamples
-        )
+        interval = bootstrap(self.metric, one, other, sign=self.sign, seed=context.seed, resamples=context.resamples)
         if interval is None:
             return None
         passed = interval.low >= self.margin if "=" in self.op else interval.low > self.margin
@@ -344,34 +356,35 @@ def _not_pickle(subject: Candidate) -> Verdict:
 
 
 def _history(subject: Candidate) -> Verdict:
-    demanded = "every cell behind it ended well, on values that still stand"
-    problems = list(_problems(subject))
-    if subject.ancestors is None:
-        found, next_ = subject.why_no_history or "no cell run on record made it", "register it in the notebook that made it"
+    history = subject.history()
+    problems = list(_problems(subject, history))
+    runs = len(history.ancestors or ())
+    if history.ancestors is None:
+        found = history.why or "no cell run on record made it"
+        next_ = "register it in the notebook that made it"
     elif problems:
         found = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         next_ = "run the notebook from top to bottom (mlops run NB), and register again"
     else:
-        runs = len(subject.ancestors)
         found, next_ = f"{runs} cell run{'s' * (runs != 1)}, all done and none stale", ""
     return Verdict(
-        passed=subject.ancestors is not None and not problems,
-        demanded=demanded,
+        passed=history.ancestors is not None and not problems,
+        demanded="every cell behind it ended well, on values that still stand",
         found=found,
-        evidence={"cell_runs": len(subject.ancestors or ()), "problems": problems[:50]},
+        evidence={"cell_runs": runs, "problems": problems[:50]},
         next=next_,
     )
 
 
-def _problems(subject: Candidate) -> Iterable[str]:
-    for run in subject.ancestors or ():
+def _problems(subject: Candidate, history: History) -> Iterable[str]:
+    for run in history.ancestors or ():
         if run.status == "running" and run.id == subject.maker:
             yield f"the cell that made it ({short(run.id)}) has not ended yet: ask again in a later cell"
         elif run.status != "done":
             yield f"cell run {short(run.id)} {'is' if run.status == 'running' else 'ended'} {run.status!r}"
         yield from (f"cell run {short(run.id)}: {gap.subject}: {gap.reason}" for gap in run.gaps if gap.blocks)
     yield from (f"{gap.subject}: {gap.reason}" for gap in subject.gaps if gap.blocks)
-    yield from stale_inputs(subject.ancestors or (), subject.others)
+    yield from stale_inputs(history.ancestors or (), history.others)
 
 
 def stale_inputs(ancestors: Sequence[CellRun], others: Sequence[CellRun]) -> list[str]:
@@ -402,8 +415,7 @@ def stale_inputs(ancestors: Sequence[CellRun], others: Sequence[CellRun]) -> lis
                 remade = next((one for one in again.outputs if one.name == value.name), None)
                 if _after(again, user) and remade is not None and remade.digest != value.digest:
                     said.append(
-                        f"cell run {short(user.id)} used {value.name!r} as it was before "
-                        f"{short(again.id)} made it anew"
+                        f"cell run {short(user.id)} used {value.name!r} as it was before {short(again.id)} made it anew"
                     )
                     break
     return said

@@ -1,0 +1,923 @@
+"""The registry in a project's own store."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from jupyter_mlops import checks
+from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.records import (
+    Artifact,
+    CheckResult,
+    Digest,
+    Gap,
+    ModelVersion,
+    Policy,
+    RecordInvalid,
+    Ticket,
+    Transition,
+    decode,
+    encode,
+)  # fmt: skip
+from jupyter_mlops.redact import Redactor
+from jupyter_mlops.registry import context as contexts
+from jupyter_mlops.registry import formats
+from jupyter_mlops.registry.context import RunContext, Training
+from jupyter_mlops.store import Move, NotFound, RefConflict, RefInvalid, Store
+
+EVALUATION: Final = "application/vnd.jupyter-mlops.evaluation+json"
+"""The media type of the object that names a version's evaluated rows."""
+_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+_ALIAS: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")
+_REF: Final = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:/(?P<number>[0-9]{1,9})|@(?P<alias>[^/@]+)|/latest)?")
+_DEVICES: Final = frozenset(
+    {"CON", "PRN", "AUX", "NUL", *(f"{port}{at}" for port in ("COM", "LPT") for at in range(10))}
+)
+_TRIES: Final = 50
+
+
+class NameInvalid(RefInvalid):
+    """A model or alias can not have that name."""
+
+    exit_code = 2
+
+
+class ModelMissing(NotFound):
+    """There is no such model, version or alias."""
+
+
+class NothingBefore(MlopsError, LookupError):
+    """An alias has pointed to nothing else yet."""
+
+    exit_code = 1
+
+
+class GateRefused(MlopsError, RuntimeError):
+    """A model did not pass the gates of an alias; the refusal is on record.
+
+    Attributes
+    ----------
+    results
+        What was asked and answered.
+    transition
+        The refusal, as it stands in the alias's history.
+    """
+
+    exit_code = 1
+
+    def __init__(self, thing: str, results: Sequence[CheckResult], transition: Transition, *, next: str) -> None:
+        super().__init__(thing, next=next)
+        self.results = list(results)
+        self.transition = transition
+
+    def __str__(self) -> str:
+        return f"{self.thing}:\n\n{table(self.results)}\n\n{self.next}"
+
+
+class VersionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a model, for people.
+
+    Attributes
+    ----------
+    digest
+        The version's line, which holds the digest of the model's bytes.
+    aliases
+        The names that point to it now.
+    time
+        When it was registered, UTC.
+    content
+        The model's own digest by content; two dumps of one model differ in bytes, and not in this.
+    type
+        The model's class, where it was an object and not a file.
+    """
+
+    name: str
+    version: int
+    digest: Digest
+    aliases: tuple[str, ...]
+    time: str
+    record: ModelVersion
+    content: Digest | None = None
+    type: str = ""
+
+    @property
+    def ref(self) -> str:
+        return f"models:/{self.name}/{self.version}"
+
+    @property
+    def by(self) -> str:
+        return self.record.by
+
+    @property
+    def format(self) -> str:
+        return self.record.model.type
+
+    @property
+    def size(self) -> int | None:
+        return self.record.model.size
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return self.record.metrics
+
+    @property
+    def requirements(self) -> list[str]:
+        return self.record.requirements
+
+    @property
+    def cell_run(self) -> Digest | None:
+        return self.record.cell_run
+
+    @property
+    def run(self) -> Digest | None:
+        return self.record.run
+
+
+class Registered(tuple[int, Digest]):
+    """A version's number and line, and whether it existed before: the same content is one version.
+
+    >>> number, line = Registered(3, Digest("blake3:00"), existed=True)
+    >>> number
+    3
+    """
+
+    existed: bool
+
+    def __new__(cls, number: int, line: Digest, *, existed: bool) -> Registered:
+        self = super().__new__(cls, (number, line))
+        self.existed = existed
+        return self
+
+
+def table(results: Iterable[CheckResult]) -> str:
+    """Gates and answers as plain text: gate, demanded, found, verdict."""
+    rows = [("gate", "demanded", "found", "verdict")]
+    for one in results:
+        cells = (one.check, one.evidence.get("demanded", ""), one.evidence.get("found", one.summary))
+        rows.append((*(_shown(cell) for cell in cells), "passed" if one.passed else "REFUSED"))
+    widths = [max(len(row[at]) for row in rows) for at in range(3)]
+    return "\n".join("  ".join((*(row[at].ljust(widths[at]) for at in range(3)), row[3])).rstrip() for row in rows)
+
+
+def _shown(text: object) -> str:
+    """A recorded text for a terminal: one line of printable characters."""
+    flat = "".join(char if char.isprintable() else " " for char in str(text))
+    return flat if len(flat) <= 160 else flat[:159] + "…"
+
+
+class LocalRegistry:
+    """Registers, checks, promotes and loads models in a store.
+
+    Parameters
+    ----------
+    user
+        Who acts, where a call does not say.
+    redactor
+        Masks secrets in texts before they are written.
+    """
+
+    def __init__(self, store: Store, *, user: str = "", redactor: Redactor | None = None) -> None:
+        self.store = store
+        self.user = user
+        self._redactor = redactor or Redactor()
+
+    # -- registering ---------------------------------------------------------------------------------------------
+
+    def register(
+        self,
+        model: object,
+        name: str,
+        *,
+        data: Any = None,
+        evaluation: Sequence[Any] | None = None,
+        format: str | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        trust: Iterable[str] = (),
+        context: RunContext | None = None,
+        by: str = "",
+        force: bool = False,
+    ) -> Registered:
+        """Keep a model as the next version of a name.
+
+        Bytes first, then the facts, then the number: killed in between, it leaves an object that nothing refers to,
+        and never a version without bytes.
+
+        Parameters
+        ----------
+        model
+            A fitted model, or the path of a file that holds one.
+        data
+            What it was trained on, ``X`` or ``(X, y)``: for its signature and baseline profile.
+        evaluation
+            ``(y_true, y_pred)``, ``(y_true, y_score)`` or all three: kept by row, so that a later version can be held
+            against this one on the same rows; metrics are recomputed from it.
+        format
+            ``skops`` (for objects, unless given), ``onnx``, …; ``pickle`` runs code when it is loaded.
+        metrics, parameters
+            Besides those logged in the session's run.
+        trust
+            Exact names of types of your own that a skops file may hold.
+        force
+            Make a new version even if one of the same content exists.
+
+        Returns
+        -------
+        Registered
+            The version's number and the digest of its line.
+
+        Raises
+        ------
+        NameInvalid
+            The name is not made of letters, digits, ``.``, ``_`` and ``-``.
+        FormatRefused
+            The model can not be kept in that format.
+        """
+        ref = f"models/{model_name(name)}"
+        bytes_, content, format_ = self._described(model, format, tuple(trust))
+        maker = self._maker(content, context)
+        training = (
+            contexts.of_data(model, data, context) if data is not None
+            else contexts.inferred(model, context, self.store, maker)
+        )  # fmt: skip
+        given = {key: _plain(value) for key, value in (metrics or {}).items()}
+        evaluated, files = self._keep_evaluation(evaluation)
+        signature = None if training.signature is None else self._keep(encode(training.signature, sort=True))
+        record = ModelVersion(
+            name=name,
+            cell_run=maker,
+            run=context.run if context else None,
+            environment=context.environment if context else None,
+            model=Artifact(name=name, kind="model", type=format_),
+            files=[content, *files],
+            signature=signature,
+            metrics={**self._logged(context, "metrics"), **given, **evaluated},
+            parameters={**self._logged(context, "parameters"), **dict(parameters or {})},
+            training=list(training.artifacts),
+            tags={str(key): self._clean(str(value)) for key, value in (tags or {}).items()},
+            description=self._clean(description),
+            by=by or self.user,
+            gaps=[
+                *([Gap(subject="signature", reason=training.why)] if training.signature is None else ()),
+                *_contradictions({**self._logged(context, "metrics"), **given}, evaluated),
+            ],
+        )
+        if not force and (found := self._same(record, given, parameters)) is not None:
+            return found
+        digest, size = bytes_()
+        record = msgspec.structs.replace(
+            record,
+            model=Artifact(name=name, kind="model", type=format_, digest=digest, size=size, stored=True),
+            baseline=self._baseline(training),
+            requirements=self._requirements(model, context),
+        )
+        return self._number(ref, record)
+
+    def _described(self, model: object, format: str | None, trust: tuple[str, ...]) -> tuple[Any, Artifact, str]:
+        """How to keep a model's bytes (a call that does it), its content, and its format."""
+        from jupyter_mlops.fingerprints import file_digest, fingerprint
+
+        if isinstance(model, Path):
+            kind = formats.format_of_file(model, format)
+            found = file_digest(model)
+            content = Artifact(name="content", kind="file", digest=found.digest, size=found.size, why=found.why)
+
+            def keep_file() -> tuple[Digest, int]:
+                digest = self.store.put(model, durable=True)
+                return digest, self.store.size(digest)
+
+            return keep_file, content, kind
+        if isinstance(model, (bytes, bytearray)):
+            kind = formats.format_of_bytes(bytes(model[:4096]), format)
+            raw = bytes(model)
+            found = fingerprint(raw)
+        else:
+            kind = format or formats.OWN_SKOPS
+            raw = formats.dump(model, kind, trust=trust)
+            found = fingerprint(model)
+        content = Artifact(
+            name="content", kind="model", digest=found.digest, size=found.size, type=found.type, why=found.why
+        )
+        return lambda: (self.store.put(raw, durable=True), len(raw)), content, kind
+
+    def _maker(self, content: Artifact, context: RunContext | None) -> Digest | None:
+        """The cell run that made a model: the one that made this content, else the one being executed."""
+        if content.digest is not None:
+            for one in context.artifacts.values() if context else ():
+                if one.digest == content.digest and one.made is not None:
+                    return one.made
+            made = self.store.made_by(content.digest)
+            if context is None and made:
+                return made[0]
+            here = {run.id for run in self.store.cell_runs(run=context.run)} if context and made else set()
+            for digest in made:
+                if digest in here:
+                    return digest
+        return context.cell_run if context else None
+
+    def _logged(self, context: RunContext | None, what: str) -> dict[str, Any]:
+        """Metrics or parameters logged in the session's run so far, the last value of each."""
+        if context is None:
+            return {}
+        told = getattr(context, what)
+        if told is not None:
+            return {key: _plain(value) for key, value in told.items()}
+        found: dict[str, Any] = {}
+        for run in self.store.cell_runs(run=context.run, newest_first=False):
+            found.update(getattr(run, what))
+        return found
+
+    def _keep(self, data: bytes) -> Digest:
+        return self.store.put(data, durable=True)
+
+    def _keep_evaluation(self, given: Sequence[Any] | None) -> tuple[dict[str, float], list[Artifact]]:
+        if given is None:
+            return {}, []
+        if len(given) < 2:
+            raise checks.EvaluationInvalid(
+                "an evaluation needs the truth and answers", next="--evaluation y_true,y_pred"
+            )
+        found = checks.evaluation(*given)
+        parts = {
+            part: self._keep(_npy(value))
+            for part, value in (("truth", found.truth), ("prediction", found.prediction), ("score", found.score))
+            if value is not None
+        }
+        raw = encode({"task": found.task, "rows": len(found.truth), **parts}, sort=True)
+        artifact = Artifact(
+            name="evaluation", kind="report", digest=self._keep(raw), size=len(raw), type=EVALUATION, stored=True
+        )
+        return checks.metrics(found), [artifact]
+
+    def _baseline(self, training: Training) -> Digest | None:
+        if training.inputs is None:
+            return None
+        secret = self._redactor.secret_name
+        inputs = checks.profile(training.inputs, secret=secret)
+        outputs = checks.profile(training.outputs, secret=secret) if training.outputs is not None else None
+        masked, _ = self._redactor.value({"inputs": inputs, "outputs": outputs})
+        return self._keep(encode(masked, sort=True))
+
+    def _requirements(self, model: object, context: RunContext | None) -> list[str]:
+        from jupyter_mlops.environment import requirements
+
+        if isinstance(model, (Path, bytes)) and context is None:
+            return []  # a shell's own imports say nothing of what made the file
+        return requirements(context.modules if context and context.modules else list(sys.modules))
+
+    def _same(
+        self, record: ModelVersion, metrics: Mapping[str, Any], parameters: Mapping[str, Any] | None
+    ) -> Registered | None:
+        """The version that already holds this content and all that is said of it now."""
+        content = record.files[0].digest
+        if content is None:
+            return None
+        for move in reversed(self.store.moves(f"models/{record.name}")):
+            other = self._version(move.transition.new)
+            if other is None or not other.files or other.files[0].digest != content:
+                continue
+            new_files = {one.digest for one in record.files[1:]} - {one.digest for one in other.files[1:]}
+            told = (
+                record.model.type == other.model.type
+                and (record.signature is None or record.signature == other.signature)
+                and not new_files
+                and all(other.metrics.get(key) == value for key, value in metrics.items())
+                and all(other.parameters.get(key) == value for key, value in (parameters or {}).items())
+                and all(other.tags.get(key) == value for key, value in record.tags.items())
+                and record.description in ("", other.description)
+            )
+            if told and move.transition.new is not None:
+                return Registered(move.number, move.transition.new, existed=True)
+        return None
+
+    def _number(self, ref: str, record: ModelVersion) -> Registered:
+        line = self.store.append(record)
+        for _ in range(_TRIES):
+            moves = self.store.moves(ref)
+            move = Transition(
+                ref=ref, old=moves[-1].transition.new if moves else None, new=line, by=record.by, reason="registered"
+            )
+            try:
+                number, _ = self.store.move(ref, move, expect=moves[-1].number if moves else 0)
+            except RefConflict:
+                continue  # somebody else took this number: the next one is as good
+            return Registered(number, line, existed=False)
+        raise RefConflict(f"{record.name} got no version number", cause="others kept taking them", next="try again")
+
+    # -- looking up ----------------------------------------------------------------------------------------------
+
+    def models(self) -> list[str]:
+        """The names of all models."""
+        return [ref.removeprefix("models/") for ref in self.store.refs("models/") if "@" not in ref]
+
+    def versions(self, name: str) -> list[VersionInfo]:
+        """A model's versions, oldest first.
+
+        Raises
+        ------
+        ModelMissing
+            There is no such model.
+        """
+        moves = self.store.moves(f"models/{model_name(name)}")
+        if not moves:
+            raise self._missing(name)
+        aliases = self.aliases(name)
+        return [info for move in moves if (info := self._info(name, move, aliases)) is not None]
+
+    def aliases(self, name: str) -> dict[str, Digest]:
+        """Where a model's aliases point now: version lines by alias."""
+        found = {}
+        for ref in self.store.refs(f"models/{model_name(name)}@"):
+            head = self.store.head(ref)
+            if head is not None:
+                found[ref.partition("@")[2]] = head
+        return found
+
+    def get(self, ref: str) -> VersionInfo:
+        """A version by ``models:/name/3``, ``name/3``, ``name@alias``, or ``name`` for the latest.
+
+        Raises
+        ------
+        ModelMissing
+            There is no such model, version or alias.
+        NameInvalid
+            The text can not name one.
+        """
+        name, number, alias = parse(ref)
+        moves = self.store.moves(f"models/{name}")
+        if not moves:
+            raise self._missing(name)
+        if alias is not None:
+            digest = self.store.head(f"models/{name}@{alias}")
+            chosen = next((move for move in moves if digest is not None and move.transition.new == digest), None)
+            what = f"{name}@{alias} points to nothing"
+        elif number is not None:
+            chosen = next((move for move in moves if move.number == number), None)
+            what = f"{name} has no version {number}"
+        else:
+            chosen, what = moves[-1], name
+        info = self._info(name, chosen, self.aliases(name)) if chosen is not None else None
+        if info is None:
+            raise ModelMissing(what, next=f"mlops models {name}")
+        return info
+
+    def history(self, name: str, alias: str) -> list[Move]:
+        """Who moved an alias when and why, oldest first, refusals included."""
+        return self.store.moves(f"models/{model_name(name)}@{alias_name(alias)}")
+
+    def _missing(self, name: str) -> ModelMissing:
+        known = ", ".join(self.models()[:12])
+        return ModelMissing(f"there is no model {name!r}", next=f"known: {known}" if known else "mlops register")
+
+    def _version(self, digest: Digest | None) -> ModelVersion | None:
+        if digest is None:
+            return None
+        try:
+            record = self.store.line(digest).record
+        except (NotFound, RecordInvalid):  # lost or damaged: `fsck` names it, other versions stay readable
+            return None
+        return record if isinstance(record, ModelVersion) else None
+
+    def _info(self, name: str, move: Move, aliases: Mapping[str, Digest]) -> VersionInfo | None:
+        record = self._version(move.transition.new)
+        if record is None or move.transition.new is None:
+            return None
+        content = record.files[0] if record.files and record.files[0].name == "content" else None
+        return VersionInfo(
+            name=name,
+            version=move.number,
+            digest=move.transition.new,
+            aliases=tuple(sorted(alias for alias, digest in aliases.items() if digest == move.transition.new)),
+            time=move.time,
+            record=record,
+            content=content.digest if content else None,
+            type=content.type if content else "",
+        )
+
+    # -- checking ------------------------------------------------------------------------------------------------
+
+    def check(
+        self, ref: str, gates: Sequence[str] = (), *, alias: str = "", data: Any = None, by: str = ""
+    ) -> list[CheckResult]:
+        """Ask a version gates; each answer is put on record, bound to that version's line.
+
+        Parameters
+        ----------
+        gates
+            As `checks.parse_gate` reads them; the alias's default where there are none.
+        alias
+            What the gates are asked for, for the record.
+        data
+            ``(X, y)`` to evaluate this version and the alias's holder on, where no predictions were recorded.
+        """
+        return [result for _, result in self._ask(self.get(ref), self._gates(gates)[0], data, by, alias=alias)]
+
+    def _gates(self, gates: Sequence[str]) -> tuple[tuple[str, ...], str]:
+        asked = tuple(dict.fromkeys(gate.strip() for gate in gates if gate.strip()))
+        return (asked, "as configured") if asked else (checks.DEFAULT_GATES, "the default, as nothing is configured")
+
+    def _ask(
+        self, info: VersionInfo, gates: Sequence[str], data: Any, by: str, *, alias: str = ""
+    ) -> list[tuple[Digest, CheckResult]]:
+        installed = providers()
+        asked = [checks.parse_gate(gate, installed) for gate in gates]
+        subject = self.candidate(info, data=data)
+        context = checks.Context(holder=lambda alias: self._holder(info.name, alias, data))
+        answers = []
+        for check in asked:
+            verdict = check(subject, context)
+            evidence = {**verdict.evidence, "demanded": verdict.demanded, "found": verdict.found}
+            if alias:
+                evidence["for"] = alias
+            if verdict.next and not verdict.passed:
+                evidence["next"] = verdict.next
+            result = CheckResult(
+                check=check.name, subject=info.digest, passed=verdict.passed, evidence=_builtin(evidence),
+                summary=self._clean(f"{verdict.found} (demanded: {verdict.demanded})"), by=by or self.user,
+            )  # fmt: skip
+            answers.append((self.store.append(result), result))
+        return answers
+
+    def _holder(self, name: str, alias: str, data: Any) -> checks.Candidate | None:
+        if self.store.head(f"models/{name}@{alias_name(alias)}") is None:
+            return None
+        return self.candidate(self.get(f"{name}@{alias}"), data=data)
+
+    def candidate(self, info: VersionInfo, *, data: Any = None) -> checks.Candidate:
+        """What checks look at of a version."""
+        record = info.record
+        measured: list[checks.Evaluation | None] = []
+
+        def evaluation() -> checks.Evaluation | None:
+            if not measured:
+                measured.append(self.evaluation(info) if data is None else self._evaluate(info, data))
+            return measured[0]
+
+        metrics = dict(record.metrics)
+        if data is not None:
+            found = evaluation()
+            metrics |= checks.metrics(found) if found else {}
+        return checks.Candidate(
+            digest=info.digest, name=info.name, version=info.version, format=info.format, metrics=metrics,
+            signature=self.signature(info), gaps=record.gaps, maker=record.cell_run, history=lambda: self._history(record), evaluation=evaluation,
+        )  # fmt: skip
+
+    def _history(self, record: ModelVersion) -> checks.History:
+        from jupyter_mlops.lineage import ancestors
+
+        if record.cell_run is None:
+            return checks.History(why="no cell run on record made it")
+        try:
+            found = ancestors(record.cell_run, self.store.cell_run)
+        except (KeyError, RecordInvalid) as error:
+            return checks.History(why=f"a cell run that it builds on is not on record: {error}")
+        runs = {run.started.run for run in found}
+        return checks.History(ancestors=found, others=[one for run in runs for one in self.store.cell_runs(run=run)])
+
+    def signature(self, info: VersionInfo) -> checks.Signature | None:
+        """What a version takes and gives; None where nobody knows."""
+        if info.record.signature is None:
+            return None
+        return decode(self.store.get(info.record.signature), checks.Signature)
+
+    def baseline(self, info: VersionInfo) -> dict[str, Any] | None:
+        """The profile of a version's training data: ``inputs`` and ``outputs`` as `checks.profile` writes them."""
+        if info.record.baseline is None:
+            return None
+        return decode(self.store.get(info.record.baseline), dict)
+
+    def evaluation(self, info: VersionInfo) -> checks.Evaluation | None:
+        """The rows a version was evaluated on, where they were recorded."""
+        report = next((one for one in info.record.files if one.type == EVALUATION), None)
+        if report is None or report.digest is None:
+            return None
+        parts = decode(self.store.get(report.digest), dict)
+        arrays = {
+            part: _of_npy(self.store.get(parts[part])) for part in ("truth", "prediction", "score") if part in parts
+        }
+        truth = arrays.pop("truth")
+        return checks.evaluation(truth, *arrays.values(), task=parts["task"], rows=parts["truth"])
+
+    def _evaluate(self, info: VersionInfo, data: Any) -> checks.Evaluation:
+        """Predict a data set with a version, now."""
+        from jupyter_mlops.records import digest_of
+
+        inputs, truth = data
+        model: Any = self.load(info.ref)
+        answers = [model.predict(inputs)]
+        if hasattr(model, "predict_proba"):
+            answers.append(model.predict_proba(inputs))
+        found = checks.evaluation(truth, *answers)
+        return msgspec.structs.replace(found, rows=digest_of(_npy(found.truth)))
+
+    # -- names that point to versions ------------------------------------------------------------------------------
+
+    def promote(
+        self,
+        ref: str,
+        alias: str,
+        *,
+        gates: Sequence[str] = (),
+        policy: Policy | None = None,
+        data: Any = None,
+        by: str = "",
+        reason: str = "",
+        tickets: Sequence[str | Ticket] = (),
+        reuse: bool = False,
+    ) -> Transition:
+        """Point an alias to a version, if the version passes the alias's gates.
+
+        The gates are asked of the version's line, which holds the digest of its bytes, and that line is what the alias
+        then points to: what was checked is what is promoted. The alias moves only if it has not moved meanwhile.
+
+        Parameters
+        ----------
+        gates
+            What is demanded; with a `policy`, besides what that demands. Without either: signature, history and
+            not-pickle, which the recorded policy then says.
+        reuse
+            Take answers on record for this very line instead of asking again; gates that compare with an alias are
+            always asked.
+
+        Raises
+        ------
+        GateRefused
+            A gate was not passed. The refusal is on record, with its answers.
+        RefConflict
+            Somebody else moved the alias meanwhile.
+        """
+        info = self.get(ref)
+        target = f"models/{info.name}@{alias_name(alias)}"
+        by = by or self.user
+        moves = self.store.moves(target)
+        old = _head(moves)
+        demanded = [str(one["gate"]) for one in policy.checks if "gate" in one] if policy else []
+        asked, said = self._gates((*demanded, *gates))
+        self.store.get(_bytes_of(info))  # bytes that are lost or damaged get no name
+        answers = self._answers(info, asked, data, by, alias=alias, reuse=reuse)
+        move = Transition(
+            ref=target, old=old, new=info.digest, by=by, reason=self._clean(reason),
+            refused=not all(result.passed for _, result in answers),
+            tickets=[one if isinstance(one, Ticket) else Ticket(id=str(one)) for one in tickets],
+            checks=[digest for digest, _ in answers], policy=self._policy(alias, asked, said, policy, by),
+        )  # fmt: skip
+        if move.refused:
+            self._record_refusal(target, move)
+            raise self._refusal(info, alias, [result for _, result in answers], move)
+        try:
+            self.store.move(target, move, expect=moves[-1].number if moves else 0)
+        except RefConflict as error:
+            raise RefConflict(
+                f"{info.name}@{alias} was moved by somebody else meanwhile, and not to version {info.version} by you",
+                next=f"see who and why (mlops models {info.name}), then promote again if it still should be",
+            ) from error
+        return move
+
+    def _answers(
+        self, info: VersionInfo, gates: Sequence[str], data: Any, by: str, *, alias: str, reuse: bool
+    ) -> list[tuple[Digest, CheckResult]]:
+        known: dict[str, tuple[Digest, CheckResult]] = {}
+        if reuse:
+            for digest, _, result in self.store.records(CheckResult):
+                if result.subject == info.digest and "@" not in result.check:
+                    known.setdefault(result.check, (digest, result))
+        installed = providers()
+        names = [checks.parse_gate(gate, installed).name for gate in gates]
+        missing = [gate for gate, name in zip(gates, names, strict=True) if name not in known]
+        fresh = {result.check: (digest, result) for digest, result in self._ask(info, missing, data, by, alias=alias)}
+        return [(known | fresh)[name] for name in dict.fromkeys(names)]
+
+    def _policy(self, alias: str, gates: Sequence[str], said: str, policy: Policy | None, by: str) -> Digest:
+        """The line that says what was demanded; one that says the same already is used again."""
+        wanted = policy or Policy(name=alias, checks=[{"gate": gate} for gate in gates], by=by, reason=said)
+        for digest, _, known in self.store.records(Policy, limit=200):
+            if (known.name, known.checks, known.approvals, known.reason) == (
+                wanted.name, wanted.checks, wanted.approvals, wanted.reason,
+            ):  # fmt: skip
+                return digest
+        return self.store.append(wanted)
+
+    def _record_refusal(self, target: str, move: Transition) -> None:
+        for _ in range(_TRIES):
+            try:
+                self.store.move(target, msgspec.structs.replace(move, old=self.store.head(target)))
+            except RefConflict:
+                continue  # a refusal changes nothing: it may stand after whatever came first
+            return
+        raise RefConflict(f"the refusal could not be put on record in {target}", next="try again")
+
+    def _refusal(self, info: VersionInfo, alias: str, results: Sequence[CheckResult], move: Transition) -> GateRefused:
+        failed = [result for result in results if not result.passed]
+        next_ = next((str(one.evidence["next"]) for one in failed if one.evidence.get("next")), "")
+        thing = f"{info.name}/{info.version} may not be @{alias}: {len(failed)} of {len(results)} gates refused it"
+        again = f"mlops promote {info.name}/VERSION {alias}"
+        return GateRefused(
+            thing, results, move, next=f"{next_}; then {again}" if next_ else f"Improve it, then {again}"
+        )
+
+    def rollback(self, name: str, alias: str, *, by: str = "", reason: str = "") -> Transition:
+        """Point an alias back to the version it pointed to before.
+
+        Rolling back twice goes back two versions, as undo does: a version that was left that way is not come back to.
+
+        Raises
+        ------
+        NothingBefore
+            It has pointed to nothing else.
+        RefConflict
+            Somebody else moved it meanwhile.
+        """
+        target = f"models/{model_name(name)}@{alias_name(alias)}"
+        moves = self.store.moves(target)
+        standing = holders(moves)
+        if len(standing) < 2:
+            raise NothingBefore(f"{name}@{alias} has pointed to nothing else before", next=f"mlops models {name}")
+        earlier = self._version(standing[-2])
+        if earlier is None or earlier.model.digest is None:
+            raise ModelMissing(f"what {name}@{alias} pointed to before can not be read", next="mlops fsck")
+        self.store.get(earlier.model.digest)  # bytes that are lost or damaged get no name
+        move = Transition(
+            ref=target, old=standing[-1], new=standing[-2], by=by or self.user, reason=self._clean(reason) or "rollback"
+        )
+        self.store.move(target, move, expect=moves[-1].number)
+        return move
+
+    # -- loading -------------------------------------------------------------------------------------------------
+
+    def content(self, ref: str) -> bytes:
+        """A version's bytes, verified against their digest."""
+        return self.store.get(_bytes_of(self.get(ref)))
+
+    def load(self, ref: str, *, trust: bool | Iterable[str] = False) -> object:
+        """Make a version's model again, from bytes that are verified first.
+
+        The format is the record's, never guessed from a name or from the bytes.
+
+        Parameters
+        ----------
+        trust
+            For a skops file: exact names of further types to trust. For a pickle: True, which runs its code.
+
+        Raises
+        ------
+        LoadRefused
+            It is a pickle and nobody said to trust it, or it holds types that are not trusted.
+        ObjectMissing, ObjectDamaged
+            The bytes are not there, or are not those that were registered.
+        """
+        info = self.get(ref)
+        kind = info.format
+        if kind in formats.RUNS_CODE and trust is not True:
+            raise formats.LoadRefused(
+                f"{info.ref} is a pickle", cause="loading it runs whatever code is in it",
+                next="if you know who made it: load(…, trust=True)",
+            )  # fmt: skip
+        data = self.store.get(_bytes_of(info))
+        names = () if isinstance(trust, bool) else tuple(trust)
+        return formats.load(data, kind, trust=names)
+
+    def _clean(self, text: str) -> str:
+        return self._redactor.text(text)[0]
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def model_name(name: str) -> str:
+    """Check a model's name.
+
+    Raises
+    ------
+    NameInvalid
+        It is not made of letters, digits, ``.``, ``_`` and ``-``, up to 100, or some system takes it for a device.
+    """
+    if not _NAME.fullmatch(name) or name.partition(".")[0].upper() in _DEVICES or name.endswith(".jsonl"):
+        raise NameInvalid(
+            f"{name[:80]!r} can not name a model",
+            cause="names are made of up to 100 letters, digits, '.', '_' and '-'",
+            next="as in late-arrivals",
+        )
+    return name
+
+
+def alias_name(alias: str) -> str:
+    """Check an alias.
+
+    Raises
+    ------
+    NameInvalid
+        It does not begin with a letter and go on in letters, digits, ``_`` and ``-``, or reads like a version.
+    """
+    taken = alias.lower() == "latest" or re.fullmatch(r"[vV][0-9]+", alias)
+    if not _ALIAS.fullmatch(alias) or taken or alias.upper() in _DEVICES:
+        raise NameInvalid(
+            f"{alias[:80]!r} can not be an alias", cause="aliases are words such as production; latest and v3 are taken"
+        )
+    return alias
+
+
+def parse(ref: str) -> tuple[str, int | None, str | None]:
+    """Read ``models:/name/3``, ``name@alias``, ``name/latest``, ``name``: name, number, alias.
+
+    >>> parse("models:/delays@production")
+    ('delays', None, 'production')
+    """
+    found = _REF.fullmatch(ref)
+    if found is None:
+        raise NameInvalid(f"{ref[:80]!r} names no model", next="write name, name/3, name@production or models:/name/3")
+    number, alias = found["number"], found["alias"]
+    return model_name(found["name"]), int(number) if number else None, alias_name(alias) if alias else None
+
+
+def holders(moves: Sequence[Move]) -> list[Digest]:
+    """What an alias has pointed to and would go back to, the present one last: a stack that rollbacks take from.
+
+    A rollback is a move that passed without a check; a promotion has at least one.
+    """
+    stack: list[Digest] = []
+    for move in moves:
+        step = move.transition
+        if step.refused or step.new is None:
+            continue
+        if not step.checks and step.new in stack:
+            del stack[len(stack) - stack[::-1].index(step.new) :]
+        elif not stack or stack[-1] != step.new:
+            stack.append(step.new)
+    return stack
+
+
+def _head(moves: Sequence[Move]) -> Digest | None:
+    return next((move.transition.new for move in reversed(moves) if not move.transition.refused), None)
+
+
+def providers() -> dict[str, Any]:
+    """Checks that other packages bring, by name; loaded when asked for."""
+    from importlib.metadata import entry_points
+
+    return {point.name: _Late(point) for point in entry_points(group="jupyter_mlops.checks")}
+
+
+class _Late:
+    """A check of another package, imported when it is asked."""
+
+    def __init__(self, point: Any) -> None:
+        self._point = point
+
+    def __call__(self, argument: str) -> checks.Check:
+        made: checks.Check = self._point.load()(argument)
+        return made
+
+
+# -- values ----------------------------------------------------------------------------------------------------------
+
+
+def _bytes_of(info: VersionInfo) -> Digest:
+    if info.record.model.digest is None:
+        raise ModelMissing(f"{info.ref} has no bytes on record", next="mlops fsck")
+    return info.record.model.digest
+
+
+def _plain(value: Any) -> Any:
+    """A metric as a builtin number; anything else as it is."""
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        return item()
+    return value
+
+
+def _builtin(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in evidence.items()}
+
+
+def _contradictions(told: Mapping[str, Any], found: Mapping[str, float]) -> list[Gap]:
+    """Metrics that were logged and that the evaluated rows contradict; the recomputed ones count."""
+    gaps = []
+    for key in told.keys() & found.keys():
+        said = told[key]
+        if isinstance(said, (int, float)) and abs(said - found[key]) > 1e-6 * max(1.0, abs(found[key])):
+            reason = f"{said:.6g} was logged, and {found[key]:.6g} is what the evaluated rows give"
+            gaps.append(Gap(subject=f"metrics.{key}", reason=reason))
+    return sorted(gaps, key=lambda gap: gap.subject)
+
+
+def _npy(array: Any) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _of_npy(data: bytes) -> Any:
+    import numpy as np
+
+    return np.load(io.BytesIO(data), allow_pickle=False)
