@@ -56,7 +56,7 @@ class Place:
         """The project's own registry."""
         from jupyter_mlops.registry import LocalRegistry
 
-        return LocalRegistry(self.project.store, user=self.project.user)
+        return LocalRegistry(self.project.store, user=self.project.user, redactor=self.project.redactor())
 
 
 class Verb(click.Command):
@@ -332,11 +332,11 @@ def register(
 
     session = place.session
     model: Any = _variable(place, value) if place.variables is not None and value in place.variables else Path(value)
-    number, _ = place.registry.register(
+    registered = place.registry.register(
         model, name, data=_variables(place, data), evaluation=_variables(place, evaluation), format=format_,
         description=description, tags=dict(tags), context=session.context() if session else None,
     )  # fmt: skip
-    return views.model_version(place.project, place.registry.get(f"{name}/{number}"))
+    return views.model_version(place.project, place.registry.get(f"{name}/{registered[0]}"), known=registered.existed)
 
 
 def _variable(place: Place, name: str) -> Any:

@@ -739,14 +739,16 @@ def _history(alias: str, moves: Sequence[Any], versions: Mapping[Digest, int]) -
     return Table((f"@{alias}", "version", "when", "who", "why", "tickets"), rows)
 
 
-def model_version(project: Project, info: VersionInfo) -> View:
-    """One version of a model."""
+def model_version(project: Project, info: VersionInfo, *, known: bool = False) -> View:
+    """One version of a model; `known` if it was just registered and had been before."""
     record = info.record
     facts: list[tuple[str, object]] = [
         ("model", f"{record.name}, version {info.version}" + "".join(f" @{alias}" for alias in info.aliases)),
         ("registered", f"{when(info.time)} by {record.by}"),
         ("format", f"{record.model.type}, {size(record.model.size)}"),
         ("bytes", record.model.digest),
+        ("content", info.content or Mark("no digest of its content")),
+        ("class", info.type or "—"),
         ("cell run", short(record.cell_run) or "—"),
         ("environment", short(record.environment) or "—"),
         ("signature", _signature(project.store, record)),
@@ -763,7 +765,12 @@ def model_version(project: Project, info: VersionInfo) -> View:
     if rows:
         blocks.append(Table(("trained on", "type", "size", "content", "made by"), rows, right=frozenset({2})))
     blocks += _gaps(record.gaps)
-    return View(title=f"models:/{record.name}/{info.version}", blocks=blocks, data=record)
+    return View(
+        title=f"models:/{record.name}/{info.version}",
+        blocks=blocks,
+        data=record,
+        hint="This very model is that version already." if known else "",
+    )
 
 
 def _signature(store: Store, record: ModelVersion) -> object:
