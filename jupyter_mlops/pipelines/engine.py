@@ -546,9 +546,12 @@ def _drive(
                 # Whatever the kernel is at, and whatever it has started, ends with the run.
                 _kill(group)
                 raise
+            finally:
+                output.hold = True  # what follows is written once
+                books.notebook_complete()
+                output.begin_last()  # while the kernel ends
     finally:
         books.cleanup_pbar()
-        books.notebook_complete()
 
 
 def _kill(group: int | None) -> None:

@@ -17,12 +17,14 @@ import math
 import os
 import re
 import stat
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from blake3 import blake3
 
 from jupyter_mlops.errors import MlopsError, WrongUse
@@ -37,9 +39,17 @@ SHARE: Final = 0.1
 """Of the run's time, what writing may take."""
 
 _RATE: Final = 300e6  # bytes per second a disk is believed to take before it was measured
+_encode = msgspec.json.Encoder().encode  # of texts: the very bytes of `json`, at memory's speed
+_ODD_ASCII: Final = "\\\r\x0b\x0c\x1c\x1d\x1e"
+_ODD: Final = _ODD_ASCII + "\x85\u2028\u2029"
+_PIECE: Final = 1 << 16
 _SPLIT: Final = frozenset({"application/javascript", "image/svg+xml"})
 _REMOTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _SAFE: Final = re.compile(r"[A-Za-z0-9_+=][A-Za-z0-9._+=-]{0,99}|-?[0-9][A-Za-z0-9._+-]{0,99}")
+
+
+_Held = tuple[Any, Any, Any, list[bytes]]
+"""An output, its body and metadata, and what they were turned into."""
 
 
 class OutputRefused(WrongUse):
@@ -137,7 +147,7 @@ class OutputNotebook:
     Attributes
     ----------
     seconds
-        What writing took so far.
+        How long writing has held up the run so far.
     writes
         How often the file was written.
     digest, size
@@ -155,11 +165,13 @@ class OutputNotebook:
         self.hold = False
         """Write only at the end."""
         self._changed = True
+        self._count = 0
+        self._thread: threading.Thread | None = None
         self._next = 0.0
         self._rate = _RATE
         self._complained = False
         # By identity of the output, which is kept alive here so that its identity stays its own.
-        self._encoded: dict[int, tuple[Any, Any, Any, bytes]] = {}
+        self._encoded: dict[int, _Held] = {}
         if path is not None:
             _sweep(path)
 
@@ -172,7 +184,20 @@ class OutputNotebook:
         """Write if there is something new, the last writing is long enough ago, and the budget allows it."""
         if self.path is None or self.hold or not self._changed or time.monotonic() < self._next:
             return
+        begun = time.monotonic()
         self._write(last=False)
+        self.seconds += time.monotonic() - begun
+
+    def begin_last(self) -> None:
+        """Write what the notebook is now beside what the caller does next, which is not to change it: see `finish`."""
+        self._thread = threading.Thread(target=self._write_aside, name="jupyter-mlops-output")
+        self._thread.start()
+
+    def _write_aside(self) -> None:
+        try:
+            self._write(last=True)
+        except OutputUnwritten:
+            self._changed = True  # `finish` tries again, and says why where it has to
 
     def finish(self, nb: Any = None) -> None:
         """Write what the notebook is now, onto the disk itself, unless that is what stands there.
@@ -187,13 +212,22 @@ class OutputNotebook:
         OutputUnwritten
             That can not be done.
         """
-        if nb is not None:
-            self.nb = nb
-        if self.path is not None:
-            self._write(last=True)
+        begun = time.monotonic()
+        try:
+            if self._thread is not None:
+                self._thread.join()
+                self._thread = None
+            if nb is not None:
+                self.nb = nb
+            written = self.digest is not None and not self._changed and self._count == len(self.nb["cells"])
+            if not written:
+                self._write(last=True)
+        finally:
+            self.seconds += time.monotonic() - begun
 
     def _write(self, *, last: bool) -> None:
-        assert self.path is not None
+        if self.path is None:
+            return
         begun = time.monotonic()
         try:
             parts = list(self.parts())
@@ -201,9 +235,6 @@ class OutputNotebook:
             encoded = time.monotonic()
             once = size / self._rate
             spent = self.seconds + encoded - begun + 2 * once
-            digest = _digest(parts) if last else None
-            if digest is not None and digest == self.digest:
-                return
             if last or self.writes == 0 or spent <= SHARE * (encoded - self.started):
                 replace_file(self.path, parts, durable=last)
                 self._changed = False
@@ -211,8 +242,9 @@ class OutputNotebook:
                 self.size = size
                 if size > 1 << 20:
                     self._rate = size / max(time.monotonic() - encoded, 1e-6)
-                self.digest = digest
-        except OSError as error:
+                self.digest = _digest(parts) if last else None
+                self._count = len(self.nb["cells"])
+        except (OSError, RecursionError, MemoryError) as error:
             if last:
                 raise OutputUnwritten(f"{self.path} could not be written", cause=str(error)) from error
             # The run goes on: the disk may have room again before its end.
@@ -221,7 +253,6 @@ class OutputNotebook:
                 self._complained = True
         finally:
             ended = time.monotonic()
-            self.seconds += ended - begun
             self._next = ended + max(PAUSE, (ended - begun) / SHARE)
 
     def parts(self) -> Iterator[bytes]:
@@ -232,19 +263,19 @@ class OutputNotebook:
             for key, value in self.nb["metadata"].items()
             if key not in ("orig_nbformat", "orig_nbformat_minor", "signature")
         }
-        seen: dict[int, tuple[Any, Any, Any, bytes]] = {}
+        seen: dict[int, _Held] = {}
         before = b"{\n "
         for key in sorted({*top, "cells"}):
-            yield before + _bytes(f"{encode_basestring(key)}: ")
+            yield before + _text(str(key)) + b": "
             if key == "cells":
                 yield from self._cells(seen)
             else:
-                yield _bytes(_json(top[key], "\n "))
+                yield from _json(top[key], b"\n ")
             before = b",\n "
         yield b"\n}\n"
         self._encoded = seen
 
-    def _cells(self, seen: dict[int, tuple[Any, Any, Any, bytes]]) -> Iterator[bytes]:
+    def _cells(self, seen: dict[int, _Held]) -> Iterator[bytes]:
         if not self.nb["cells"]:
             yield b"[]"
             return
@@ -255,30 +286,34 @@ class OutputNotebook:
             before = b",\n  "
         yield b"\n ]"
 
-    def _cell(self, cell: Any, seen: dict[int, tuple[Any, Any, Any, bytes]]) -> Iterator[bytes]:
+    def _cell(self, cell: Any, seen: dict[int, _Held]) -> Iterator[bytes]:
         shown = dict(cell)
         if isinstance(shown.get("source"), str):
-            shown["source"] = shown["source"].splitlines(keepends=True)
+            shown["source"] = _Lines(shown["source"])
         if "metadata" in shown:
             shown["metadata"] = {key: value for key, value in shown["metadata"].items() if key != "trusted"}
         if shown.get("attachments"):
             shown["attachments"] = {name: _split(bundle) for name, bundle in shown["attachments"].items()}
         outputs = shown.get("outputs") if shown.get("cell_type") == "code" else None
         if not outputs:
-            yield _bytes(_json(shown, "\n  "))
+            yield from _json(shown, b"\n  ")
             return
         del shown["outputs"]
         first = {key: value for key, value in shown.items() if key < "outputs"}
         later = {key: value for key, value in shown.items() if key > "outputs"}
-        yield _bytes(_json(first, "\n  ")[: -len("\n  }")] + ',\n   "outputs": [\n    ')
+        yield from _json(first, b"\n  ")[:-1]
+        yield b',\n   "outputs": [\n    '
         for place, output in enumerate(outputs):
             if place:
                 yield b",\n    "
-            yield self._output(output, seen)
-        yield b"\n   ],"
-        yield _bytes(_json(later, "\n  ")[1:])
+            yield from self._output(output, seen)
+        yield b"\n   ]"
+        for key in sorted(later):
+            yield b",\n   %b: " % _text(key)
+            yield from _json(later[key], b"\n   ")
+        yield b"\n  }"
 
-    def _output(self, output: Any, seen: dict[int, tuple[Any, Any, Any, bytes]]) -> bytes:
+    def _output(self, output: Any, seen: dict[int, _Held]) -> list[bytes]:
         body = output.get("text") if output.get("output_type") == "stream" else output.get("data")
         metadata = output.get("metadata")
         held = seen.get(id(output)) or self._encoded.get(id(output))
@@ -288,56 +323,98 @@ class OutputNotebook:
             if shown.get("output_type") in ("execute_result", "display_data"):
                 shown["data"] = _split(shown.get("data", {}))
             elif shown.get("output_type") == "stream" and isinstance(shown.get("text"), str):
-                shown["text"] = shown["text"].splitlines(keepends=True)
-            held = (output, body, metadata, _bytes(_json(shown, "\n    ")))
+                shown["text"] = _Lines(shown["text"])
+            pieces = _json(shown, b"\n    ")
+            held = (output, body, metadata, pieces if sum(map(len, pieces)) > _PIECE else [b"".join(pieces)])
         seen[id(output)] = held
         return held[3]
+
+
+class _Lines:
+    """A text that stands on disk as a list of its lines."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 def _split(bundle: Mapping[str, Any]) -> dict[str, Any]:
     """A bundle of media types as nbformat puts it on disk: what is likely text, in lines."""
     return {
-        kind: value.splitlines(keepends=True)
-        if isinstance(value, str) and (kind.startswith("text/") or kind in _SPLIT)
-        else value
+        kind: _Lines(value) if isinstance(value, str) and (kind.startswith("text/") or kind in _SPLIT) else value
         for kind, value in bundle.items()
     }
 
 
-def _bytes(text: str) -> bytes:
-    # Half a surrogate pair has no UTF-8; Python's escape for it is JSON's.
-    return text.encode("utf-8", "backslashreplace")
+def _json(value: Any, pad: bytes) -> list[bytes]:
+    """JSON as ``json.dumps(indent=1, sort_keys=True, ensure_ascii=False)`` writes it, `pad` being the line's start.
+
+    In pieces, since every joining would copy megabytes.
+    """
+    pieces: list[bytes] = []
+    _put(value, pad, pieces.append)
+    return pieces
 
 
-def _json(value: Any, pad: str) -> str:
-    """JSON as ``json.dumps(indent=1, sort_keys=True, ensure_ascii=False)`` writes it, `pad` being the line's start."""
+def _put(value: Any, pad: bytes, put: Callable[[bytes], None]) -> None:
     if isinstance(value, str):
-        return str(encode_basestring(value))
+        put(_text(value))
+    elif type(value) is _Lines:
+        _put_lines(value.text, pad, put)
+    elif isinstance(value, Mapping):
+        before = b"{" + pad + b" "
+        for key, item in sorted((str(key), item) for key, item in value.items()) if len(value) > 1 else value.items():
+            put(before + _text(str(key)) + b": ")
+            _put(item, pad + b" ", put)
+            before = b"," + pad + b" "
+        put(pad + b"}" if value else b"{}")
+    elif isinstance(value, list | tuple):
+        before = b"[" + pad + b" "
+        for item in value:
+            put(before)
+            _put(item, pad + b" ", put)
+            before = b"," + pad + b" "
+        put(pad + b"]" if value else b"[]")
+    else:
+        put(_scalar(value))
+
+
+def _scalar(value: Any) -> bytes:
     if value is None or value is True or value is False:
-        return {None: "null", True: "true", False: "false"}[value]
+        return {None: b"null", True: b"true", False: b"false"}[value]
     if isinstance(value, int):
-        return int.__repr__(value)
+        return int.__repr__(value).encode()
     if isinstance(value, float):
         if math.isfinite(value):
-            return float.__repr__(value)
-        return '"NaN"' if value != value else '"Infinity"' if value > 0 else '"-Infinity"'
-    inner = pad + " "
-    if isinstance(value, Mapping):
-        if not value:
-            return "{}"
-        items = sorted((str(key), item) for key, item in value.items()) if len(value) > 1 else value.items()
-        return "{" + inner + ("," + inner).join(
-            f"{encode_basestring(str(key))}: {_json(item, inner)}" for key, item in items
-        ) + pad + "}"  # fmt: skip
-    if isinstance(value, list | tuple):
-        if not value:
-            return "[]"
-        if all(type(item) is str for item in value):
-            return "[" + inner + ("," + inner).join(map(encode_basestring, value)) + pad + "]"
-        return "[" + inner + ("," + inner).join(_json(item, inner) for item in value) + pad + "]"
-    if isinstance(value, bytes):
-        return str(encode_basestring(value.decode("ascii", "replace")))
-    return str(encode_basestring(str(value)))
+            return float.__repr__(value).encode()
+        return b'"NaN"' if value != value else b'"Infinity"' if value > 0 else b'"-Infinity"'
+    return _text(value.decode("ascii", "replace") if isinstance(value, bytes) else str(value))
+
+
+def _text(text: str) -> bytes:
+    try:
+        return _encode(str(text))
+    except UnicodeEncodeError:
+        # Half a surrogate pair has no UTF-8; Python's escape for it is JSON's.
+        return str(encode_basestring(text)).encode("utf-8", "backslashreplace")
+
+
+def _put_lines(text: str, pad: bytes, put: Callable[[bytes], None]) -> None:
+    if not text:
+        put(b"[]")
+        return
+    between = b",%b " % pad
+    # Where no backslash stands in the text, the two bytes that escape a newline stand for nothing else.
+    if any(odd in text for odd in (_ODD_ASCII if text.isascii() else _ODD)):
+        put(b"[%b %b%b]" % (pad, between.join(map(_text, text.splitlines(keepends=True))), pad))
+        return
+    last = len(text) - text.endswith("\n")
+    put(b'[%b "' % pad)
+    for start in range(0, last, _PIECE):  # small enough to stay in the processor's cache
+        escaped = _text(text[start : min(start + _PIECE, last)])[1:-1]
+        put((b'\\n"' + between + b'"').join(escaped.split(b"\\n")))
+    put((b'"' if last == len(text) else b'\\n"') + pad + b"]")
 
 
 def _digest(parts: Iterable[bytes]) -> Digest:

@@ -42,7 +42,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     cells
         How many code cells ran.
     write_seconds
-        How long writing the output notebook took, in all.
+        How long writing the output notebook has held up the run.
     gaps
         What could not be recorded.
     """
