@@ -88,7 +88,10 @@ def is_named(table: Any) -> bool:
 
 def _columns(table: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(table, dict):
-        yield from ((str(name), column) for name, column in table.items())
+        import numpy as np
+
+        for name, column in table.items():
+            yield str(name), np.asarray(column) if isinstance(column, (list, tuple)) else column
     elif hasattr(table, "column_names") and hasattr(table, "column"):  # pyarrow
         for at, name in enumerate(table.column_names):
             yield str(name), table.column(at)
@@ -298,7 +301,9 @@ def _numbers(values: Any, nulls: int) -> dict[str, Any]:
     if not len(finite):
         return summary
     finite = np.sort(finite)
-    edges = np.unique(np.quantile(finite, np.linspace(0, 1, _BINS + 1)))
+    with np.errstate(all="ignore"):  # numbers near the largest there are overflow in a mean: then it is infinite
+        edges = np.unique(np.quantile(finite, np.linspace(0, 1, _BINS + 1)))
+        mean, std = float(finite.mean()), float(finite.std())
     # a value that makes up whole bins has one edge only: bins are closed on the left, the last one on both sides
     at = np.searchsorted(finite, edges[1:-1], side="left") if len(edges) > 2 else np.empty(0, int)
     counts = np.diff(np.concatenate([[0], at, [len(finite)]]))
@@ -306,8 +311,8 @@ def _numbers(values: Any, nulls: int) -> dict[str, Any]:
         **summary,
         "min": float(finite[0]),
         "max": float(finite[-1]),
-        "mean": float(finite.mean()),
-        "std": float(finite.std()),
+        "mean": mean,
+        "std": std,
         "edges": edges.tolist(),
         "counts": counts.tolist(),
     }

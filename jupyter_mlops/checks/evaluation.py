@@ -371,7 +371,7 @@ def _probabilities(of: Evaluation) -> Any:
     if of.score is None or of.score.dtype.kind not in "fiu" or of.score.min() < 0 or of.score.max() > 1:
         return None
     if of.score.ndim == 2:
-        at = np.searchsorted(np.asarray(of.classes), of.truth)
+        at: Any = np.searchsorted(np.asarray(of.classes), of.truth)
         return of.score[np.arange(len(at)), at]
     return np.where(of.truth == of.classes[-1], of.score, 1 - of.score) if len(of.classes) == 2 else None
 

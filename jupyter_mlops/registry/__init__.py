@@ -17,12 +17,10 @@ from jupyter_mlops.registry.formats import (
 from jupyter_mlops.registry.local import (
     GateRefused,
     LocalRegistry,
-    ModelMissing,
-    NameInvalid,
     NothingBefore,
     Registered,
-    VersionInfo,
 )
+from jupyter_mlops.registry.versions import ModelMissing, NameInvalid, VersionInfo, Versions
 
 __all__ = [
     "REVIEWED",
@@ -38,4 +36,5 @@ __all__ = [
     "Registered",
     "RunContext",
     "VersionInfo",
+    "Versions",
 ]

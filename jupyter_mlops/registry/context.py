@@ -200,5 +200,5 @@ def task_of(model: object) -> str:
 
 
 def _classes(model: object) -> int | None:
-    found = getattr(model, "classes_", None)
+    found: Any = getattr(model, "classes_", None)
     return len(found) if hasattr(found, "__len__") and not isinstance(found, str) else None
