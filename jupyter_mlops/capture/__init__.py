@@ -1,0 +1,107 @@
+"""What happens in a kernel, recorded without changing it.
+
+* `hooks` turns IPython's events into cell runs.
+* `run` is the run in progress: store, surroundings, what is logged.
+* `displays` sees what the kernel publishes; `randomness` which generators moved; `surroundings` the environment and the
+  code around the cells.
+* `tracking` is what people call: `log_metric` and its like, in notebooks and plain scripts.
+"""
+
+from __future__ import annotations
+
+import atexit
+from typing import Any
+
+from jupyter_mlops.capture.run import ActiveRun, Session, session, set_session
+from jupyter_mlops.capture.tracking import (
+    log_artifact,
+    log_metric,
+    log_metrics,
+    log_param,
+    log_params,
+    set_tag,
+    start_run,
+)
+
+__all__ = [
+    "ActiveRun",
+    "Session",
+    "load",
+    "load_model",
+    "log_artifact",
+    "log_metric",
+    "log_metrics",
+    "log_param",
+    "log_params",
+    "register_model",
+    "session",
+    "set_tag",
+    "start_run",
+    "unload",
+]
+
+_MARK = "_jupyter_mlops_hooks"
+
+
+def load(shell: Any) -> None:
+    """Begin recording in a shell. A second call, also after a reload of this package, changes nothing."""
+    if getattr(shell, _MARK, None) is not None:
+        return
+    from jupyter_mlops.capture.hooks import Hooks
+
+    one = Session(variables=shell.user_ns)
+    hooks = Hooks(shell, one)
+    setattr(shell, _MARK, hooks)
+    set_session(one)
+    shell.register_magic_function(_magic, magic_kind="line", magic_name="mlops")
+    hooks.install()
+    atexit.register(one.close)
+
+
+def unload(shell: Any) -> None:
+    """End recording: the run's end is put on record, and everything is taken off again."""
+    hooks = getattr(shell, _MARK, None)
+    if hooks is None:
+        return
+    delattr(shell, _MARK)
+    hooks.remove()
+    hooks.session.close()
+    atexit.unregister(hooks.session.close)
+    set_session(None)
+    shell.magics_manager.magics["line"].pop("mlops", None)
+
+
+def _magic(line: str) -> Any:
+    """The commands of `mlops`, in a cell: ``%mlops status``."""
+    from IPython import get_ipython
+
+    from jupyter_mlops import magics  # type: ignore[attr-defined,unused-ignore]
+
+    return magics.run_line(get_ipython(), line)
+
+
+def register_model(model: object, name: str, **options: Any) -> int:
+    """Register the next version of a model, bound to the cell that does it; options as `LocalRegistry.register` has.
+
+    Returns
+    -------
+    int
+        The version's number.
+    """
+    from jupyter_mlops.capture.run import here
+    from jupyter_mlops.registry import LocalRegistry
+
+    one = here()
+    registry = LocalRegistry(one.store, user=one.project.user)
+    number, _ = registry.register(model, name, context=one.context(), **options)
+    return int(number)
+
+
+def load_model(ref: str, *, trust: bool = False) -> object:
+    """Load a registered model: ``load_model("models:/delays@production")``."""
+    from jupyter_mlops.project import Project
+    from jupyter_mlops.registry import LocalRegistry
+
+    one = session()
+    project = one.project if one is not None else Project.open(create=False)
+    return LocalRegistry(project.store, user=project.user).load(ref, trust=trust)

@@ -1,0 +1,421 @@
+"""IPython's two events turned into cell runs.
+
+``pre_run_cell`` and ``post_run_cell`` come in pairs, except where they do not: the cell that loads us and an empty cell
+give only the second; nested ``run_cell`` nests the pairs; subshells interleave them from different threads; a cell that
+is cancelled may end with no result at all. So an open cell is kept under the identity of the ``info`` object, which is
+the same one in both.
+
+Each hook has one outermost guard that catches everything: what leaks out of these callbacks prints the user's source,
+hangs the cell or kills the kernel. While a hook works, an interrupt is held back, so that it neither tears a line of
+ours nor gets lost: it is handed to the user's code as soon as that runs.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from urllib.parse import unquote
+
+from jupyter_mlops.capture.displays import Displays
+from jupyter_mlops.capture.randomness import Generators
+from jupyter_mlops.capture.run import CELL, Session
+from jupyter_mlops.lineage import NOTHING, CellNames, names_in
+from jupyter_mlops.records import Artifact, CellEnded, CellStarted, Digest, Gap
+
+_INTERRUPTED: Final = ("KeyboardInterrupt", "CancelledError")
+_MOST_FILES: Final = 50  # files of one cell whose makers are looked up
+_LOOK_UP: Final = 0.02  # seconds that looking up who made the files may hold up a cell
+
+
+class Open:
+    """A cell that has started and not ended."""
+
+    __slots__ = (
+        "before", "began", "digest", "gaps", "info", "late", "names", "outer", "overhead", "request", "thread", "trace",
+    )  # fmt: skip
+
+    def __init__(self, info: Any, thread: int) -> None:
+        self.info = info
+        self.thread = thread
+        self.digest: Digest | None = None
+        self.outer: Open | None = None
+        self.names: CellNames = NOTHING
+        self.before: Any = None
+        self.trace: Any = None
+        self.request = ""
+        self.gaps: list[Gap] = []
+        self.late = False
+        self.began = 0.0
+        self.overhead = 0.0
+
+
+class Hooks:
+    """What is registered with one shell.
+
+    Parameters
+    ----------
+    shell
+        IPython's shell.
+    session
+        The session that is fed.
+    """
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        self.shell = shell
+        self.session = session
+        self.displays = Displays(shell, session.failed)
+        self.generators: Generators | None = None
+        self._pid = os.getpid()
+        self._open: dict[int, Open] = {}
+        self._lock = threading.RLock()
+        self._made: dict[Digest, Digest] = {}
+        self._asked: dict[Digest, Digest | None] = {}
+        self._told_terminal = False
+        session.shell = shell
+
+    # -- on and off --------------------------------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Register both hooks; the cell that is running now, if any, is the first."""
+        running = _running_cell()
+        if running is not None and not getattr(running, "silent", False):
+            one = Open(running, threading.get_ident())
+            one.late = True
+            one.began = time.perf_counter()
+            self._open[id(running)] = one
+        self.shell.events.register("pre_run_cell", self.pre_run_cell)
+        self.shell.events.register("post_run_cell", self.post_run_cell)
+        self.displays.install()
+
+    def remove(self) -> None:
+        """Unregister everything; the cell that is running now is not recorded to its end."""
+        for name, function in (("pre_run_cell", self.pre_run_cell), ("post_run_cell", self.post_run_cell)):
+            with contextlib.suppress(ValueError):  # somebody cleared the shell's callbacks: that is what is wanted
+                self.shell.events.unregister(name, function)
+        self.displays.remove()
+
+    # -- the two events ----------------------------------------------------------------------------------------------
+
+    def pre_run_cell(self, info: Any) -> None:
+        """A cell is about to run."""
+        if os.getpid() != self._pid:
+            return
+        began = time.perf_counter()
+        with _interrupts_held(lambda: id(info) in self._open), self._guarded("pre_run_cell"):
+            if not self.session.recording:
+                self.session.missed += 1
+                return
+            with self._lock:
+                self._start(info, began)
+
+    def post_run_cell(self, result: Any) -> None:
+        """A cell has run."""
+        if os.getpid() != self._pid:
+            return
+        began = time.perf_counter()
+        with _interrupts_held(None), self._guarded("post_run_cell"), self._lock:
+            one = self._take(result)
+            if one is not None:
+                self._end(one, result, began)
+
+    @contextlib.contextmanager
+    def _guarded(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001 - the one guard: nothing of ours may reach IPython
+            self.session.failed(where, error)
+
+    def _probe(self, step: str) -> None:
+        if self.session.probe is not None:
+            self.session.probe(step)
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    def _start(self, info: Any, began: float) -> None:
+        self._probe("pre")
+        session = self.session
+        session.open()
+        session.settle()
+        one = Open(info, threading.get_ident())
+        one.outer = next((other for other in reversed(self._open.values()) if other.thread == one.thread), None)
+        self._ready()
+        self._write_start(one)
+        self._open[id(info)] = one
+        try:
+            source = getattr(info, "transformed_cell", None) or self._transformed(info)
+            one.names = names_in(source)
+            self._probe("names")
+            one.before = session.namespace.before(source, one.names)
+            one.trace = session.access.begin(one.digest)
+        except BaseException as error:  # noqa: BLE001 - the cell is on record: its reads and writes become a gap
+            one.gaps.append(Gap(subject="variables and files", reason="recording failed before the cell", blocks=True))
+            session.failed("pre_run_cell", error)
+        now = time.perf_counter()
+        one.overhead += now - began
+        one.began = now
+
+    def _ready(self) -> None:
+        if self.generators is None:
+            self.generators = Generators()
+        if self.displays.redactor is None:
+            self.displays.redactor = self.session.redactor
+            self.displays.store = self.session.store
+            project = self.session.project
+            self.displays.keep = project.headless or project.settings.keep_displays
+
+    def _write_start(self, one: Open) -> None:
+        session = self.session
+        session.surroundings.refresh()
+        missing = session.surroundings.missing
+        if session.missed and one.outer is None:
+            reason = f"{session.missed} cells before this one were not recorded"
+            one.gaps.append(Gap(subject="session", reason=reason, blocks=True))
+            session.missed = 0
+        source, masked = session.redactor.text(_source(one.info))
+        notebook, cell = self._place(one.info)
+        outer = one.outer.digest if one.outer is not None else None
+        one.digest = session.store.append(
+            CellStarted(
+                run=session.run, environment=session.surroundings.environment, code=session.surroundings.code,
+                parent=outer, count=_count(self.shell), redacted=masked, cell=cell, notebook=notebook, source=source,
+            )
+        )  # fmt: skip
+        if missing:
+            session.awaits_surroundings(one.digest)
+        session.running.append(one.digest)
+        CELL.set(one.digest)
+        if self.displays.there and one.outer is None:
+            one.request = self.displays.request()
+            self.displays.begin(one.request)
+
+    def _place(self, info: Any) -> tuple[str, str]:
+        """The notebook's path and the cell's id; VS Code gives both in one address."""
+        cell = getattr(info, "cell_id", None)  # Colab's IPython has none
+        cell = cell if type(cell) is str else ""
+        if cell.startswith("vscode-notebook-cell:") and not self.session.told_notebook:
+            address, _, fragment = cell.partition("#")
+            path = unquote(address.partition(":")[2].partition("?")[0])
+            path = "/" + path.lstrip("/") if path.startswith("/") else path
+            return self.session.project.relative(path), fragment
+        return self.session.notebook(), self.session.redactor.text(cell)[0]
+
+    def _transformed(self, info: Any) -> str:
+        try:
+            return str(self.shell.transform_cell(_source(info)))  # IPython 8: the event does not carry it
+        except Exception:  # noqa: BLE001 - not even the shell can read it: it will say so itself
+            return _source(info)
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    def _take(self, result: Any) -> Open | None:
+        """The open cell a result belongs to."""
+        info = getattr(result, "info", None)
+        one = self._open.pop(id(info), None) if info is not None else None
+        if one is not None:
+            return one
+        thread, source = threading.get_ident(), _source(info)
+        # A cell that was broken off is given a new `info`, or none: it is the innermost of this thread.
+        for key, other in reversed(list(self._open.items())):
+            if other.thread == thread and (result is None or (source and _source(other.info) == source)):
+                return self._open.pop(key)
+        return None
+
+    def _end(self, one: Open, result: Any, began: float) -> None:
+        session = self.session
+        ended = began
+        if one.late:
+            session.open()
+            self._ready()
+            self._write_start(one)
+            one.gaps.append(
+                Gap(
+                    subject="session",
+                    reason="recording began inside this cell",
+                    blocks=True,
+                )
+            )
+        assert one.digest is not None
+        displays, gaps, published = self.displays.end(one.request) if one.request else ([], [], "")
+        one.gaps += gaps
+        status, error = self._outcome(result, published)
+        what: dict[str, Any] = {}
+        try:
+            self._probe("post")
+            what = self._observed(one, status)
+        except BaseException as failure:  # noqa: BLE001 - the end is written without: it says what is missing
+            one.gaps.append(Gap(subject="variables and files", reason="recording failed after the cell", blocks=True))
+            session.failed("post_run_cell", failure)
+        finally:
+            if one.digest in session.running:
+                session.running.remove(one.digest)
+            CELL.set(one.outer.digest if one.outer is not None else None)
+        if not self.displays.there and not self._told_terminal:
+            self._told_terminal = True
+            one.gaps.append(Gap(subject="displays", reason="outputs are not seen in a terminal"))
+        gaps = one.gaps + what.pop("gaps", [])
+        session.write(
+            CellEnded(
+                cell_run=one.digest, status=status, seconds=round(max(0.0, ended - one.began), 6), displays=displays,
+                overhead=round(one.overhead + time.perf_counter() - began, 6), error=error, gaps=gaps, **what,
+            )
+        )  # fmt: skip
+        session.namespace.idle()
+
+    def _observed(self, one: Open, status: str) -> dict[str, Any]:
+        session = self.session
+        assert one.digest is not None
+        assert self.generators is not None
+        budget = session.project.settings.budget_ms / 1000
+        began = time.perf_counter()
+        delta = session.namespace.after(one.before, one.digest, failed=status != "done")
+        left = max(0.0, budget - (time.perf_counter() - began))
+        seen = session.access.end(one.trace, budget=left) if one.trace is not None else None
+        for data in delta.facts.values():
+            session.store.put(data)
+        what: dict[str, Any] = {
+            "inputs": delta.inputs, "outputs": delta.outputs, "removed": delta.removed, "gaps": list(delta.gaps),
+            "randomness": self.generators.moved(calls_seed=one.names.calls_seed),
+        }  # fmt: skip
+        after = dict.fromkeys(delta.after)
+        if seen is not None:
+            read = self._with_makers(seen.files_read, one.digest)
+            after.update(dict.fromkeys(file.made for file in read if file.made is not None))
+            for file in seen.files_written:
+                if file.digest is not None:
+                    self._made[file.digest] = one.digest
+            what |= {"files_read": read, "files_written": seen.files_written, "sources": seen.sources}
+            what["gaps"] += seen.gaps
+        after.pop(one.digest, None)
+        what["after"] = list(after)
+        try:
+            what["modules"] = session.surroundings.modules()
+        except Exception as error:  # noqa: BLE001 - the cell is recorded without them, and says so
+            what["gaps"].append(Gap(subject="modules", reason="local modules could not be read"))
+            session.failed("modules", error)
+        return what
+
+    def _with_makers(self, files: list[Artifact], own: Digest) -> list[Artifact]:
+        """Files read, each with the cell run that wrote this content, where one did."""
+        import msgspec
+
+        if not files:
+            return files
+        deadline = time.perf_counter() + _LOOK_UP
+        found = []
+        for number, file in enumerate(files):
+            maker = self._made.get(file.digest) if file.digest is not None else None
+            if maker is None and file.digest is not None and number < _MOST_FILES:
+                maker = self._look_up(file.digest, deadline)
+            if maker is not None and maker != own:
+                file = msgspec.structs.replace(file, made=maker)
+            found.append(file)
+        return found
+
+    def _look_up(self, digest: Digest, deadline: float) -> Digest | None:
+        """Who wrote a content in another session; asked once per content, while there is time."""
+        if digest not in self._asked and time.perf_counter() < deadline:
+            makers = self.session.store.made_by(digest)
+            self._asked[digest] = makers[0] if makers else None
+        return self._asked.get(digest)
+
+    def _outcome(self, result: Any, published: str) -> tuple[str, str]:
+        """How a cell ended: its status, and its error in words."""
+        if result is None:
+            return "interrupted", ""
+        before = getattr(result, "error_before_exec", None)
+        during = getattr(result, "error_in_exec", None)
+        error = before if before is not None else during
+        if error is None:
+            return "done", ""
+        name = type(error).__name__
+        if name in _INTERRUPTED:
+            status = "interrupted"
+        else:
+            status = "syntax" if before is not None and isinstance(before, SyntaxError) else "error"
+        text = published if published.startswith(name) else _said(name, error)
+        line = _line_of(error, self.shell)
+        text = self.session.redactor.text(text[:10_000])[0]
+        return status, f"{text} (line {line})" if line else text
+
+
+def _source(info: Any) -> str:
+    raw = getattr(info, "raw_cell", "")
+    return raw if type(raw) is str else ""
+
+
+def _count(shell: Any) -> int:
+    count = getattr(shell, "execution_count", 0)
+    return max(0, count - 1) if type(count) is int else 0
+
+
+def _said(name: str, error: BaseException) -> str:
+    """An error in words, without calling anything of the user's."""
+    args = error.args if type(error).__module__ == "builtins" else ()
+    if len(args) == 1 and type(args[0]) in (str, int, float):
+        return f"{name}: {args[0]}"
+    return name
+
+
+def _line_of(error: BaseException, shell: Any) -> int:
+    """The last line of a cell that an error passed through."""
+    if isinstance(error, SyntaxError):
+        return error.lineno if type(error.lineno) is int else 0
+    line, trace = 0, error.__traceback__
+    names = getattr(getattr(shell, "compile", None), "_filename_map", {})
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file in names or file.startswith("<ipython-input"):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+def _running_cell() -> Any:
+    """The ``info`` of the cell whose code is being executed on this thread, or None."""
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "run_cell_async" and "info" in frame.f_code.co_varnames:
+            return frame.f_locals.get("info")
+        frame = frame.f_back
+    return None
+
+
+@contextlib.contextmanager
+def _interrupts_held(runs_on: Callable[[], bool] | None) -> Iterator[None]:
+    """Hold an interrupt back while a hook works, then pass it on to the code that runs.
+
+    Parameters
+    ----------
+    runs_on
+        Whether user code goes on after the hook, and still does a moment later; None where there is none.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):  # ignored, or not Python's: nothing would be raised anyway
+        yield
+        return
+    held: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held and before is not signal.default_int_handler:
+            before(signal.SIGINT, None)  # an async cell is cancelled by its own handler, which does not raise
+        elif held and runs_on is not None:
+            threading.Thread(target=_pass_on, args=(runs_on,), daemon=True).start()
+
+
+def _pass_on(runs_on: Callable[[], bool]) -> None:
+    time.sleep(0.005)  # until then the hook has returned: raised inside it, IPython would print and drop it
+    if runs_on():
+        _thread.interrupt_main()

@@ -1,0 +1,59 @@
+"""Which random generators moved in a cell, told from their states without disturbing them.
+
+A generator's state is read, never set, and only where its library is loaded already. States are compared by a short
+token; the libraries' own accessors copy the state, so nothing of the user's is held.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+SEEDED = "seeded"
+UNSEEDED = "unseeded"
+
+
+class Generators:
+    """The global generators of a process: Python's, numpy's legacy one, torch's on the CPU."""
+
+    def __init__(self) -> None:
+        self._seeded = False
+        self._tokens: dict[str, object] = self._now()
+
+    def _now(self) -> dict[str, object]:
+        found: dict[str, object] = {}
+        modules = sys.modules
+        python = modules.get("random")
+        if python is not None:
+            found["random"] = python.getstate()
+        numpy: Any = modules.get("numpy.random.mtrand")
+        generator = getattr(numpy, "_rand", None)  # numpy.random itself may still be half imported
+        if generator is not None:
+            state = generator.get_state(legacy=False)
+            inner = state["state"]
+            # Drawing moves `pos`; every 624 draws the key is made anew.
+            if "key" in inner:
+                found["numpy.random"] = (inner["pos"], inner["key"].tobytes(), state["has_gauss"])
+            else:  # the user gave the legacy functions another bit generator
+                found["numpy.random"] = tuple(sorted((key, str(value)) for key, value in inner.items()))
+        torch: Any = modules.get("torch.random")
+        default = getattr(torch, "default_generator", None)
+        if default is not None:
+            found["torch"] = default.get_state().numpy().tobytes()
+        return found
+
+    def moved(self, *, calls_seed: bool) -> dict[str, str]:
+        """Generators whose state moved since the last call, each with `SEEDED` or `UNSEEDED`.
+
+        Parameters
+        ----------
+        calls_seed
+            Whether the cell calls something that seeds: from then on states follow from the record.
+        """
+        before, after = self._tokens, self._now()
+        self._tokens = after
+        if calls_seed:
+            self._seeded = True
+        word = SEEDED if self._seeded else UNSEEDED
+        # A generator that was not loaded before has been seeded by its own import: that is no draw.
+        return {name: word for name, token in after.items() if name in before and before[name] != token}
