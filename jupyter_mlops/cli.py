@@ -360,7 +360,10 @@ def models(place: Place, name: str | None) -> View:
     """All models; or the versions of model NAME, and who moved its aliases when and why."""
     from jupyter_mlops import views
 
-    return views.model(place.registry, name) if name else views.models(place.registry)
+    if name is None:
+        return views.models(place.registry)
+    asked = [gate for gates in place.project.settings.gates.values() for gate in gates]
+    return views.model(place.registry, name, gates=asked)
 
 
 @mlops.command()

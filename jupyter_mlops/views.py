@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -697,10 +698,17 @@ def models(registry: LocalRegistry) -> View:
     )
 
 
-def model(registry: LocalRegistry, name: str) -> View:
+def _telling(versions: Sequence[VersionInfo], gates: Iterable[str]) -> list[str]:
+    """The few metrics to tell versions apart by: those that gates speak of, then any."""
+    known = {key for one in versions for key in one.record.metrics}
+    asked = [key for key in sorted(known) if any(re.match(rf"{re.escape(key)}\b", gate) for gate in gates)]
+    return [*asked, *sorted(known - set(asked))][:3]
+
+
+def model(registry: LocalRegistry, name: str, *, gates: Iterable[str] = ()) -> View:
     """The versions of a model, and the history of its aliases."""
     versions = registry.versions(name)
-    measures = sorted({key for one in versions for key in one.record.metrics})[:6]
+    measures = _telling(versions, gates)
     rows = [
         (
             str(one.version),
