@@ -54,6 +54,7 @@ def load(shell: Any) -> None:
     setattr(shell, _MARK, hooks)
     set_session(one)
     shell.register_magic_function(_magic, magic_kind="line", magic_name="mlops")
+    shell.set_hook("complete_command", _complete, str_key="%mlops")
     hooks.install()
     atexit.register(one.close)
 
@@ -69,6 +70,14 @@ def unload(shell: Any) -> None:
     atexit.unregister(hooks.session.close)
     set_session(None)
     shell.magics_manager.magics["line"].pop("mlops", None)
+    shell.strdispatchers["complete_command"].strs.pop("%mlops", None)
+
+
+def _complete(shell: Any, event: Any) -> list[str]:
+    """What may come next on a line of ``%mlops``."""
+    from jupyter_mlops import magics
+
+    return magics.complete(shell, event)
 
 
 def _magic(line: str) -> Any:
