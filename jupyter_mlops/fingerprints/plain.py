@@ -74,7 +74,7 @@ def sequence(walk: Walk, hasher: Any, items: Sequence[Any]) -> None:
                 walk.spend(len(block), len(packed))
                 hasher.update(packed)
                 continue
-        _one_by_one(walk, hasher, block, start)
+        one_by_one(walk, hasher, block, start)
 
 
 def _packed(kind: int, block: Sequence[Any]) -> bytes | None:
@@ -102,7 +102,7 @@ def _little(values: array.array[Any]) -> bytes:
     return values.tobytes()
 
 
-def _one_by_one(walk: Walk, hasher: Any, block: Iterable[Any], start: int) -> None:
+def one_by_one(walk: Walk, hasher: Any, block: Iterable[Any], start: int) -> None:
     item = walk.item
     parts: list[bytes] = []
     size = 0

@@ -1,0 +1,240 @@
+"""Apache Arrow's arrays and tables, and polars' eager frames, which are Arrow underneath.
+
+A column counts by its type, its length and its items. Chunks, slices, offsets and whatever lies under a missing item
+are layout. Lazy frames, datasets, readers and scanners are not touched.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from jupyter_mlops.fingerprints.walk import Handler, Node, NoFingerprint, Walk, begin, count, finish, loaded, seal, text
+
+TAG: Final = b"arrow-1"
+FRAME: Final = b"frame-1"
+_STEP: Final = 1 << 20
+
+
+def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
+    """The handler for one of pyarrow's or polars' own types."""
+    if module.partition(".")[0] == "polars":
+        if loaded("polars", qualname) is not kind:
+            return None
+        return {"DataFrame": _polars, "Series": _polars_series}.get(qualname)
+    if loaded("pyarrow.lib", qualname) is not kind:
+        return None
+    pa = sys.modules["pyarrow"]
+    if kind is pa.Table or kind is pa.RecordBatch:
+        return _table
+    if kind is pa.ChunkedArray:
+        return lambda walk, value: _column(walk, value, value.chunks)
+    if pa.Array in kind.__mro__:
+        return lambda walk, value: _column(walk, value, [value])
+    if kind is pa.Schema or pa.DataType in kind.__mro__ or kind is pa.Field:
+        return lambda walk, value: seal(TAG, qualname.lower().encode(), text(str(value)))
+    if pa.Scalar in kind.__mro__:
+        return lambda walk, value: seal(TAG, b"scalar", text(str(value.type)), walk.item(value.as_py()))
+    if kind is pa.Buffer:
+        return lambda walk, value: _buffer(walk, value)
+    return None
+
+
+def _buffer(walk: Walk, value: Any) -> Node:
+    if not value.is_cpu:
+        raise NoFingerprint("its memory is not the CPU's")
+    hasher = begin(walk, TAG, b"buffer")
+    walk.feed(hasher, value)
+    return finish(TAG, hasher)
+
+
+def _column(walk: Walk, value: Any, chunks: list[Any]) -> Node:
+    if walk.top:
+        walk.facts = {"schema": {"type": str(value.type)}, "shape": [len(value)], "layout": {"chunks": len(chunks)}}
+    return column(walk, chunks, value.type)
+
+
+def _table(walk: Walk, value: Any) -> Node:
+    hasher = begin(walk, TAG, b"table")
+    hasher.update(count(value.num_rows) + count(value.num_columns))
+    told = []
+    for name, one in zip(value.schema.names, value.columns, strict=True):
+        node = _named(walk, name, getattr(one, "chunks", None) or [one], one.type)
+        hasher.update(text(name) + node.inline())
+        told.append({"name": name, "type": str(one.type), "digest": node.digest()})
+    if walk.top:
+        chunks = [column.num_chunks for column in value.columns] if hasattr(value, "to_batches") else []
+        walk.facts = {
+            "schema": {"columns": told}, "shape": [value.num_rows, value.num_columns], "layout": {"chunks": chunks},
+        }  # fmt: skip
+    return finish(TAG, hasher)
+
+
+def _named(walk: Walk, name: str, chunks: list[Any], kind: Any) -> Node:
+    try:
+        return column(walk, chunks, kind)
+    except NoFingerprint as stop:
+        stop.path.append(f"[{name!r}]" if len(name) <= 40 else "[…]")
+        raise
+
+
+def column(walk: Walk, chunks: list[Any], kind: Any, label: str | None = None) -> Node:
+    """The node of a column given in chunks."""
+    hasher = begin(walk, TAG, b"column")
+    hasher.update(text(str(kind) if label is None else label) + count(sum(map(len, chunks))))
+    write(walk, hasher, chunks, kind)
+    return finish(TAG, hasher)
+
+
+def write(walk: Walk, hasher: Any, chunks: list[Any], kind: Any) -> None:
+    """Write which items are there, then the items."""
+    pa = sys.modules["pyarrow"]
+    types = pa.types
+    chunks = [chunk for chunk in chunks if len(chunk)]
+    walk.spend(1)
+    if isinstance(kind, pa.BaseExtensionType):
+        if not type(kind).__module__.startswith("pyarrow"):
+            raise NoFingerprint(f"the extension type {type(kind).__qualname__} is not known")
+        return write(walk, hasher, [chunk.storage for chunk in chunks], kind.storage_type)
+    if types.is_null(kind):
+        return None
+    if types.is_dictionary(kind):
+        return write(walk, hasher, [chunk.dictionary_decode() for chunk in chunks], kind.value_type)
+    if types.is_run_end_encoded(kind):
+        import pyarrow.compute as pc
+
+        return write(walk, hasher, [pc.run_end_decode(chunk) for chunk in chunks], kind.value_type)
+    if str(kind) in ("string_view", "binary_view"):
+        wide = pa.large_string() if str(kind) == "string_view" else pa.large_binary()
+        return write(walk, hasher, [chunk.cast(wide) for chunk in chunks], wide)
+    _validity(walk, hasher, chunks)
+    if types.is_boolean(kind):
+        np = _np()
+        bits = [_bits(chunk.buffers()[1], chunk.offset, len(chunk)) & _valid(chunk) for chunk in chunks]
+        return walk.feed(hasher, np.packbits(np.concatenate(bits), bitorder="little") if bits else b"")
+    if types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind) or types.is_large_binary(kind):
+        return _texts(walk, hasher, chunks, 8 if types.is_large_string(kind) or types.is_large_binary(kind) else 4)
+    if types.is_struct(kind):
+        flat = [chunk.flatten() for chunk in chunks]
+        for place in range(kind.num_fields):
+            field = kind.field(place)
+            hasher.update(text(field.name))
+            write(walk, hasher, [one[place] for one in flat], field.type)
+        return None
+    if types.is_map(kind):
+        raise NoFingerprint("a column of maps")
+    if types.is_list(kind) or types.is_large_list(kind):
+        for chunk in chunks:
+            lengths = chunk.value_lengths().fill_null(0).cast(pa.int64())
+            walk.feed(hasher, lengths.to_numpy(zero_copy_only=False).astype("<u4"))
+        return write(walk, hasher, [chunk.flatten() for chunk in chunks], kind.value_type)
+    if types.is_fixed_size_list(kind):
+        return write(walk, hasher, [chunk.flatten() for chunk in chunks], kind.value_type)
+    try:
+        width = kind.bit_width // 8
+    except ValueError:
+        raise NoFingerprint(f"the Arrow type {kind} is not known") from None
+    return _fixed(walk, hasher, chunks, width)
+
+
+def _np() -> Any:
+    import numpy
+
+    return numpy
+
+
+def _bits(buffer: Any, offset: int, length: int) -> Any:
+    np = _np()
+    raw = np.frombuffer(buffer, np.uint8)[offset // 8 : (offset + length + 7) // 8]
+    return np.unpackbits(raw, bitorder="little")[offset % 8 : offset % 8 + length].view(np.bool_)
+
+
+def _valid(chunk: Any) -> Any:
+    np = _np()
+    if not chunk.null_count:
+        return np.ones(len(chunk), np.bool_)
+    return _bits(chunk.buffers()[0], chunk.offset, len(chunk))
+
+
+def _validity(walk: Walk, hasher: Any, chunks: list[Any]) -> None:
+    missing = sum(chunk.null_count for chunk in chunks)
+    hasher.update(count(missing))
+    if missing:
+        np = _np()
+        walk.feed(hasher, np.packbits(np.concatenate([_valid(chunk) for chunk in chunks]), bitorder="little"))
+
+
+def _fixed(walk: Walk, hasher: Any, chunks: list[Any], width: int) -> None:
+    np = _np()
+    for chunk in chunks:
+        buffer = chunk.buffers()[1]
+        if not buffer.is_cpu:
+            raise NoFingerprint("its memory is not the CPU's")
+        raw = np.frombuffer(buffer, np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+        if chunk.null_count:
+            raw = raw.reshape(-1, width) * _valid(chunk)[:, None]
+            raw = raw.reshape(-1)
+        walk.feed(hasher, raw)
+
+
+def _texts(walk: Walk, hasher: Any, chunks: list[Any], width: int) -> None:
+    np = _np()
+    bodies = []
+    for chunk in chunks:
+        _, offsets, data = chunk.buffers()
+        ends = np.frombuffer(offsets, f"<i{width}")[chunk.offset : chunk.offset + len(chunk) + 1]
+        body = (data, int(ends[0]), int(ends[-1]))
+        valid = _valid(chunk) if chunk.null_count else None
+        stray = False
+        for start in range(0, len(chunk), _STEP):
+            lengths = np.diff(ends[start : start + _STEP + 1])
+            if valid is not None:
+                here = valid[start : start + _STEP]
+                stray = stray or bool(lengths[~here].any())
+                lengths = lengths * here
+            walk.feed(hasher, lengths.astype("<u4"))
+        if stray:  # something lies under a missing item
+            kept = chunk.drop_null()
+            ends = np.frombuffer(kept.buffers()[1], f"<i{width}")[kept.offset : kept.offset + len(kept) + 1]
+            body = (kept.buffers()[2], int(ends[0]), int(ends[-1]))
+        bodies.append(body)
+    for data, first, last in bodies:
+        if data is not None and last > first:
+            walk.feed(hasher, memoryview(data)[first:last])
+
+
+# -- polars ------------------------------------------------------------------------------------------------------------
+
+
+def _polars(walk: Walk, value: Any) -> Node:
+    hasher = begin(walk, FRAME, b"polars.dataframe")
+    height, width = value.shape
+    hasher.update(count(height) + count(width))
+    told = []
+    for one in value.get_columns():
+        try:
+            node = _series(walk, one)
+        except NoFingerprint as stop:
+            stop.path.append(f"[{one.name!r}]" if len(one.name) <= 40 else "[…]")
+            raise
+        hasher.update(text(one.name) + node.inline())
+        told.append({"name": one.name, "dtype": str(one.dtype), "digest": node.digest()})
+    if walk.top:
+        walk.facts = {"schema": {"columns": told}, "shape": [height, width]}
+    return finish(FRAME, hasher)
+
+
+def _series(walk: Walk, value: Any) -> Node:
+    if str(value.dtype) == "Object":
+        raise NoFingerprint("a polars column of Python objects")
+    if str(value.dtype).startswith(("Categorical", "Enum")):
+        pl = sys.modules["polars"]
+        return column(walk, [value.cast(pl.String).to_arrow()], sys.modules["pyarrow"].large_string(), str(value.dtype))
+    found = value.to_arrow()
+    return column(walk, [found], found.type, str(value.dtype))
+
+
+def _polars_series(walk: Walk, value: Any) -> Node:
+    if walk.top:
+        walk.facts = {"schema": {"name": value.name, "dtype": str(value.dtype)}, "shape": [len(value)]}
+    return seal(FRAME, b"polars.series", text(value.name), _series(walk, value).inline())
