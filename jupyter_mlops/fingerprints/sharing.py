@@ -13,7 +13,7 @@ import sys
 import uuid
 from typing import Any, Final
 
-from jupyter_mlops.fingerprints.walk import loaded
+from jupyter_mlops.fingerprints.walk import loaded, module_of_type, mro_of, qualname_of_type
 
 _SCALARS: Final = frozenset(
     map(
@@ -90,3 +90,39 @@ def _collect(value: Any, found: set[int]) -> None:
             todo.extend(list(one.values())[: _NODES - len(found)])
         else:
             found.add(id(one))
+            todo.extend(_memory(one, kind, found))
+
+
+def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
+    """Note the memory behind a value of a known library; return what to look at further."""
+    module = module_of_type(kind)
+    root = module.partition(".")[0] if type(module) is str else ""
+    if root == "numpy" and (np := sys.modules.get("numpy")) is not None and np.ndarray in mro_of(kind):
+        if module == "numpy" or kind is np.ndarray or module.startswith("numpy."):
+            base = np.ndarray.base.__get__(one)
+            while type(base) is np.ndarray and np.ndarray.base.__get__(base) is not None:
+                base = np.ndarray.base.__get__(base)
+            if base is None:
+                return np.ndarray.tolist(one)[:_NODES] if one.dtype.kind == "O" and one.ndim == 1 else []
+            return [base]
+    if root == "pandas":
+        return _pandas(one, kind)
+    if root == "pyarrow" and loaded("pyarrow.lib", qualname_of_type(kind)) is kind:
+        held = getattr(one, "columns", None) or getattr(one, "chunks", None)
+        if held is not None:
+            return list(held)
+        if hasattr(one, "buffers"):
+            found.update(buffer.address for buffer in one.buffers() if buffer is not None and buffer.address)
+    return []
+
+
+def _pandas(one: Any, kind: type) -> list[Any]:
+    known = loaded("pandas", qualname_of_type(kind)) is kind or loaded("pandas.arrays", qualname_of_type(kind)) is kind
+    if not known:
+        return []
+    state = object.__getattribute__(one, "__dict__") if "__dict__" in dir(kind) else {}
+    if "_mgr" in state:
+        return [block.values for block in state["_mgr"].blocks]
+    parts = [state[name] for name in ("_data", "_mask", "_pa_array", "_left", "_right", "_sparse_values") if name in state]
+    held = getattr(one, "_ndarray", None)
+    return parts if held is None else [*parts, held]
