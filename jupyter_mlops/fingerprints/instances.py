@@ -1,13 +1,80 @@
-"""Instances of classes nobody told us about: by their attributes where that runs no code, else not at all."""
+"""Instances of classes nobody told us about: by their attributes where that runs no code, else not at all.
+
+The class must be plain Python all the way up to `object`, with `type` as its metaclass, and must not say itself how
+its attributes are looked up or how it is saved; then its ``__dict__`` and slots are read past anything it defines.
+"""
 
 from __future__ import annotations
 
-from jupyter_mlops.fingerprints.walk import Handler, NoFingerprint, name_of
+import enum
+import types
+from typing import Any, Final
+
+from jupyter_mlops.fingerprints import code, plain
+from jupyter_mlops.fingerprints.walk import (
+    Handler, Node, NoFingerprint, Walk, begin, dict_of_type, finish, module_of_type, mro_of, name_of, seal, text,
+)  # fmt: skip
+
+TAG: Final = b"value-1"
+_OWN_WAYS: Final = ("__getattribute__", "__getattr__", "__reduce__", "__reduce_ex__", "__class__")
+_HEAP: Final = 1 << 9
+_flags: Final = type.__dict__["__flags__"].__get__
+_C_MADE: Final = (types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType,
+                  types.ClassMethodDescriptorType)  # fmt: skip
 
 
 def handler_for(kind: type) -> Handler:
-    """The handler for an exact type that is in no table, or the reason why there is none."""
+    """The handler for an exact type that is in no table.
+
+    Raises
+    ------
+    NoFingerprint
+        Reading it could run code, or would not tell all of it.
+    """
     name = name_of(kind)
-    if name.endswith("iterator"):
+    if type(kind) is enum.EnumType:
+        return _enum
+    if name.endswith("iterator") or name in ("generator", "coroutine", "async_generator", "map", "zip", "filter", "enumerate"):
         raise NoFingerprint(f"a {name} is used up by reading it")
-    raise NoFingerprint(f"the type {name} is not known")
+    if type(kind) is not type:
+        raise NoFingerprint(f"the type {name} is not known, and its class is made by another than type")
+    for base in mro_of(kind):
+        if base is object:
+            continue
+        held = dict_of_type(base)
+        if not _flags(base) & _HEAP or any(type(one) in _C_MADE for one in held.values()):
+            raise NoFingerprint(f"the type {name} is not known")
+        for way in _OWN_WAYS:
+            if way in held:
+                raise NoFingerprint(f"the type {name} is not known, and defines {way}")
+        if "__dict__" in held and type(held["__dict__"]) is not types.GetSetDescriptorType:
+            raise NoFingerprint(f"the type {name} is not known, and defines __dict__")
+    return _instance
+
+
+def _instance(walk: Walk, value: Any) -> Node:
+    kind = type(value)
+    hasher = begin(walk, TAG, b"instance")
+    hasher.update(text(name_of(kind)) + walk.at(".__class__", kind))
+    state: dict[str, Any] = {}
+    for base in reversed(mro_of(kind)):
+        for name, held in dict_of_type(base).items():
+            if type(held) is types.MemberDescriptorType:
+                try:
+                    state[f"{base.__name__}.{name}"] = held.__get__(value, kind)
+                except AttributeError:  # a slot that is not filled
+                    continue
+    try:
+        state.update(object.__getattribute__(value, "__dict__"))
+    except AttributeError:  # it has only slots
+        pass
+    plain.mapping(walk, hasher, state)
+    return finish(TAG, hasher)
+
+
+def _enum(walk: Walk, value: Any) -> Node:
+    kind = type(value)
+    state = object.__getattribute__(value, "__dict__")
+    if code.of_user(module_of_type(kind)) and any(way in dict_of_type(kind) for way in _OWN_WAYS[:2]):
+        raise NoFingerprint(f"the type {name_of(kind)} defines how its attributes are looked up")
+    return seal(TAG, b"enum", text(name_of(kind)), walk.item(state.get("_name_")), walk.item(state.get("_value_")))
