@@ -32,7 +32,7 @@ from jupyter_mlops.redact import Redactor, clean_url
 
 _ALLOWED: Final = re.compile(
     r"PYTHON[A-Z0-9_]*|CUDA_[A-Z0-9_]*|NVIDIA_VISIBLE_DEVICES|OMP_[A-Z0-9_]*|OPENBLAS_[A-Z0-9_]*|MKL_[A-Z0-9_]*|"
-    r"NUMEXPR_[A-Z0-9_]*|BLIS_[A-Z0-9_]*|KMP_[A-Z0-9_]*|VECLIB_[A-Z0-9_]*|TF_[A-Z0-9_]*|XLA_FLAGS|JAX_[A-Z0-9_]*|"
+    r"NUMEXPR_[A-Z0-9_]*|BLIS_[A-Z0-9_]*|KMP_[A-Z0-9_]*|VECLIB_[A-Z0-9_]*|TF_(?:CPP|CUDNN|DETERMINISTIC|ENABLE|FORCE|GPU|NUM|XLA)_[A-Z0-9_]*|XLA_FLAGS|JAX_[A-Z0-9_]*|"
     r"CUBLAS_WORKSPACE_CONFIG|POLARS_MAX_THREADS|CONDA_DEFAULT_ENV|VIRTUAL_ENV|LANG|LANGUAGE|LC_[A-Z]+|TZ"
 )
 _PATHS: Final = frozenset({"VIRTUAL_ENV"})
@@ -576,11 +576,21 @@ def diff(old: Environment, new: Environment) -> EnvironmentDiff:
     )
 
 
+def program_variables() -> dict[str, str]:
+    """The few variables that a program we start needs, and none that would steer it."""
+    kept = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C", "LANGUAGE": "C"}
+
+
 def _changed_facts(old: Environment, new: Environment) -> Iterator[tuple[str, str, str]]:
     for what in _FACTS:
-        was, is_ = getattr(old, what), getattr(new, what)
-        if was != is_:
-            yield what, *(", ".join(value) if isinstance(value, list) else str(value) for value in (was, is_))
+        was, now = getattr(old, what), getattr(new, what)
+        if was != now:
+            yield what, _spelled(was), _spelled(now)
+
+
+def _spelled(value: object) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _changed_variables(old: Environment, new: Environment) -> Iterator[tuple[str, str | None, str | None]]:
