@@ -46,6 +46,8 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
         return lambda walk, value: seal(TAG, b"dtype", dtype(walk, value)) if np.dtype in kind.__mro__ else _no(kind)
     if kind is np.ufunc:
         return lambda walk, value: seal(TAG, b"ufunc", text(value.__name__))
+    if qualname == "_ArrayFunctionDispatcher":
+        return lambda walk, value: seal(TAG, b"function", text(f"{value.__module__}.{value.__qualname__}"))
     if module.startswith("numpy.random"):
         return _random(kind, qualname)
     if np.generic in kind.__mro__ and module == "numpy":
@@ -247,7 +249,9 @@ def _random(kind: type, qualname: str) -> Handler | None:
 
 # -- sparse matrices ---------------------------------------------------------------------------------------------------
 
-_SPARSE: Final = {f"{form}_{what}" for form in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok") for what in ("matrix", "array")}
+_SPARSE: Final = {
+    f"{form}_{what}" for form in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok") for what in ("matrix", "array")
+}
 
 
 def _sparse(walk: Walk, value: Any) -> Node:

@@ -7,6 +7,7 @@ functions and classes of installed packages count by name and version.
 
 from __future__ import annotations
 
+import abc
 import builtins
 import inspect
 import linecache
@@ -22,7 +23,8 @@ from jupyter_mlops.fingerprints.walk import (
 
 TAG: Final = b"code-1"
 _GENERATED: Final = {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__",
-                     "__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"}  # fmt: skip
+                     "__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+                     "_abc_impl", "__abstractmethods__"}  # fmt: skip
 
 
 def source_of(thing: Any) -> str | None:
@@ -66,7 +68,11 @@ def of_user(module: Any) -> bool:
     if root in sys.stdlib_module_names:
         return False
     found = sys.modules.get(module)
-    file = types.ModuleType.__dict__["__dict__"].__get__(found).get("__file__") if type(found) is types.ModuleType else None
+    file = (
+        types.ModuleType.__dict__["__dict__"].__get__(found).get("__file__")
+        if type(found) is types.ModuleType
+        else None
+    )
     return type(file) is not str or not any(part in file for part in ("site-packages", "dist-packages"))
 
 
@@ -174,6 +180,7 @@ def _module(walk: Walk, value: types.ModuleType) -> Node:
 HANDLERS.update({id(kind): (kind, handler) for kind, handler in {
     types.FunctionType: _function,
     type: class_node,
+    abc.ABCMeta: class_node,
     types.MethodType: lambda walk, value: seal(
         TAG, b"method", walk.at(".__func__", value.__func__), walk.at(".__self__", value.__self__)),
     types.BuiltinFunctionType: _builtin,

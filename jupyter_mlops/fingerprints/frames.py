@@ -117,7 +117,9 @@ def _at(place: str, walk: Walk, write: Any, value: Any) -> Node:
 def _labels(names: Any) -> list[str]:
     """The columns' names as told in facts: texts and numbers; anything else by its place."""
     if "_data" not in names.__dict__:
-        return [str(one) for one in names._range] if "_range" in names.__dict__ else [f"#{n}" for n in range(len(names))]
+        return (
+            [str(one) for one in names._range] if "_range" in names.__dict__ else [f"#{n}" for n in range(len(names))]
+        )
     return [
         str(one)[:200] if type(one) in (str, int, float, bool) else f"#{place}"
         for place, one in enumerate(names._data.tolist())
@@ -232,7 +234,11 @@ def column(walk: Walk, value: Any) -> Node:
     if pd.Index in type(value).__mro__:
         state = value.__dict__
         np = sys.modules["numpy"]
-        value = np.arange(len(value)) * state["_range"].step + state["_range"].start if "_range" in state else state["_data"]
+        value = (
+            np.arange(len(value)) * state["_range"].step + state["_range"].start
+            if "_range" in state
+            else state["_data"]
+        )
     name = type(value).__name__
     if name == "ndarray":
         return arrays.array(walk, value)

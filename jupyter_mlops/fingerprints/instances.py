@@ -6,6 +6,7 @@ its attributes are looked up or how it is saved; then its ``__dict__`` and slots
 
 from __future__ import annotations
 
+import abc
 import enum
 import types
 from typing import Any, Final
@@ -34,9 +35,19 @@ def handler_for(kind: type) -> Handler:
     name = name_of(kind)
     if type(kind) is enum.EnumType:
         return _enum
-    if name.endswith("iterator") or name in ("generator", "coroutine", "async_generator", "map", "zip", "filter", "enumerate"):
+    if name.endswith("iterator") or name in (
+        "generator",
+        "coroutine",
+        "async_generator",
+        "map",
+        "zip",
+        "filter",
+        "enumerate",
+    ):
         raise NoFingerprint(f"a {name} is used up by reading it")
-    if type(kind) is not type:
+    if kind is object:
+        raise NoFingerprint("a bare object is nothing but itself")
+    if type(kind) is not type and type(kind) is not abc.ABCMeta:
         raise NoFingerprint(f"the type {name} is not known, and its class is made by another than type")
     for base in mro_of(kind):
         if base is object:

@@ -11,7 +11,19 @@ from typing import Any, Final
 
 from jupyter_mlops.fingerprints import arrays, plain
 from jupyter_mlops.fingerprints.code import version_of
-from jupyter_mlops.fingerprints.walk import Handler, Node, NoFingerprint, Walk, begin, finish, loaded, mro_of, name_of, seal, text
+from jupyter_mlops.fingerprints.walk import (
+    Handler,
+    Node,
+    NoFingerprint,
+    Walk,
+    begin,
+    finish,
+    loaded,
+    mro_of,
+    name_of,
+    seal,
+    text,
+)
 
 TAG: Final = b"model-1"
 
@@ -30,8 +42,10 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
     estimator = loaded("sklearn.base", "BaseEstimator")
     if (estimator is not None and estimator in mro_of(kind)) or qualname in ("TreePredictor", "_BinMapper"):
         return _estimator
-    if module.startswith("sklearn._loss") and "__reduce__" in dir(kind):
+    if module == "sklearn._loss._loss":
         return _reduced
+    if module.startswith("sklearn._loss"):
+        return _estimator
     return None
 
 

@@ -123,6 +123,8 @@ def _pandas(one: Any, kind: type) -> list[Any]:
     state = object.__getattribute__(one, "__dict__") if "__dict__" in dir(kind) else {}
     if "_mgr" in state:
         return [block.values for block in state["_mgr"].blocks]
-    parts = [state[name] for name in ("_data", "_mask", "_pa_array", "_left", "_right", "_sparse_values") if name in state]
+    parts = [
+        state[name] for name in ("_data", "_mask", "_pa_array", "_left", "_right", "_sparse_values") if name in state
+    ]
     held = getattr(one, "_ndarray", None)
     return parts if held is None else [*parts, held]
