@@ -91,7 +91,7 @@ def _frame(walk: Walk, value: Any) -> Node:
     height = len(index)
     hasher = begin(walk, TAG, b"dataframe")
     hasher.update(count(height) + count(len(names)))
-    hasher.update(_at(".index", walk, index_node, index).inline() + _at(".columns", walk, index_node, names).inline())
+    hasher.update(_at(".index", walk, index_node, index).inline() + _at(".columns", walk, _heading, names).inline())
     told = []
     labels = _labels(names)
     for label, one in zip(labels, _columns(value), strict=True):
@@ -104,6 +104,15 @@ def _frame(walk: Walk, value: Any) -> Node:
             "layout": {"index": type(index).__name__, "blocks": len(value._mgr.blocks)},
         }  # fmt: skip
     return finish(TAG, hasher)
+
+
+def _heading(walk: Walk, names: Any) -> Node:
+    """The node of the columns' labels. Labels of text are texts, whatever dtype this version of pandas keeps them in."""
+    data = names.__dict__.get("_data")
+    if data is None or str(data.dtype) not in ("object", "str"):
+        return index_node(walk, names)
+    held = data.tolist() if type(data).__name__ == "ndarray" else list(data)
+    return seal(TAG, b"labels", walk.at(".name", names.__dict__["_name"]), walk.item(held))
 
 
 def _at(place: str, walk: Walk, write: Any, value: Any) -> Node:
