@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jupyter_mlops.fingerprints import Budget, buffers, facts_bytes, file_digest, fingerprint, folder_digest, immutable
+from jupyter_mlops.testing import FingerprintSuite
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers()
 VALUES = st.recursive(
@@ -195,3 +196,30 @@ def test_facts_hold_the_schema_and_no_text_of_the_data() -> None:
     assert found.facts is not None
     assert b"secret-value" not in facts_bytes(found.facts)
     assert found.facts["schema"]["columns"][0]["name"] == "s"
+
+
+class Raster:
+    def __init__(self, cells: list[int]) -> None:
+        self.cells = cells
+
+    def __reduce__(self) -> object:
+        return Raster, (self.cells,)
+
+
+class RasterProvider:
+    tag = "raster-1"
+
+    def types(self) -> dict[type, object]:
+        return {Raster: lambda value: value.cells}
+
+
+class TestAProvidedType(FingerprintSuite):
+    provider = RasterProvider()  # type: ignore[assignment]
+
+    def values(self) -> list[object]:
+        return [Raster([1, 2]), Raster([2, 1]), Raster([])]
+
+
+class TestOurOwnTypes(FingerprintSuite):
+    def values(self) -> list[object]:
+        return [frame(), np.arange(3), pa.table({"a": [1]}), [1, {"a": (2, None)}], frame()["s"]]
