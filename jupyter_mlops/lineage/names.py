@@ -565,17 +565,21 @@ _EXPRESSIONS: Final[dict[type, Callable[[_Reader, Any], None]]] = {
 }  # fmt: skip
 _SHELL_CALLS: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput"})
 _HARMLESS_CALLS: Final = frozenset({"set_next_input", "register_magic_function", "show_usage"})
-_HARMLESS_MAGICS: Final = frozenset("""
+_HARMLESS_MAGICS: Final = frozenset(
+    """
     alias alias_magic autoawait autocall automagic autoreload bookmark cat cd clear colors conda config connect_info
     cp dhist dirs doctest_mode env history hist killbgscripts ldir less lf lk ll load_ext loadpy ls lsmagic lx magic mamba man
     matplotlib mkdir mlops more mv notebook page pastebin pdb pdef pdoc pfile pinfo pinfo2 pip popd pprint precision
     psearch psource pushd pwd pycat qtconsole quickref recall rehashx reload_ext rm rmdir save sc set_env subshell sx
     system tb unalias unload_ext uv who who_ls whos xmode
-""".split())
-_HARMLESS_CELLS: Final = frozenset("""
+""".split()
+)
+_HARMLESS_CELLS: Final = frozenset(
+    """
     ! HTML SVG bash html javascript js latex markdown perl pypy python python2 python3 ruby script sh svg sx system
     writefile file
-""".split())
+""".split()
+)
 
 
 def _is_shell(node: ast.expr) -> bool:
