@@ -77,7 +77,7 @@ def families():
     yield RandomForestClassifier(5, random_state=0)
     yield GradientBoostingClassifier(n_estimators=5, random_state=0)
     yield HistGradientBoostingClassifier(max_iter=5)
-    yield SVC(probability=False)
+    yield SVC()
     yield StackingClassifier([("tree", DecisionTreeClassifier(max_depth=3))], LogisticRegression())
     yield GridSearchCV(LogisticRegression(), {"C": [0.1, 1]}, scoring="roc_auc", cv=3)
     yield IsolationForest(n_estimators=5, random_state=0)

@@ -492,10 +492,12 @@ def _head(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise WrongUse(f"{path.name} can not be read", cause=error.strerror or str(error)) from error
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise WrongUse(f"{path.name} is no regular file")
-        return file.read(4096)
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
 
 
 def _class(model: object) -> str:
