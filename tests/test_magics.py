@@ -77,8 +77,9 @@ def test_a_model_is_registered_from_its_cell(shell: Any) -> None:
     run(
         shell,
         "import numpy as np\nfrom sklearn.linear_model import LinearRegression\n"
-        "X = np.arange(12.0).reshape(6, 2); y = X.sum(axis=1)\nmodel = LinearRegression().fit(X, y)",
+        "X = np.arange(12.0).reshape(6, 2); y = X.sum(axis=1)",
     )
+    run(shell, "model = LinearRegression().fit(X, y)")
     run(shell, "from jupyter_mlops import log_metric\nlog_metric('r2', model.score(X, y))")
     view = run(shell, "%mlops register model sums --data X,y")
     assert view.title == "models:/sums/1"

@@ -508,7 +508,22 @@ class _Reader:
             self.opaque[f"%{name}"] = None
             self.expanded(line)
         else:
+            if name == "mlops":
+                self.registered(line.split())
             self.expanded(line)
+
+    def registered(self, words: Sequence[str]) -> None:
+        """``%mlops register MODEL NAME --data X,y`` reads the variables it names; other verbs read the record."""
+        if words[:1] != ["register"]:
+            return
+        given = list(words[1:2])
+        for place, word in enumerate(words):
+            option, _, value = word.partition("=")
+            if option in ("--data", "--evaluation"):
+                given.append(value or " ".join(words[place + 1 : place + 2]))
+        for name in ",".join(given).split(","):
+            if name.isidentifier():
+                self.load(name)
 
     def cell_magic(self, name: str, line: str, body: str) -> None:
         if name in ("time", "prun", "capture", "mlops", "debug"):
