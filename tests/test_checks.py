@@ -303,7 +303,8 @@ def test_a_signature_says_types_nulls_and_categories():
     assert kinds["f"] == ("float64", True, None)
     assert kinds["s"] == ("string", True, None)
     assert kinds["c"] == ("category", False, 3)
-    assert kinds["t"][0].startswith("datetime64[") and kinds["t"][0].endswith("UTC]")
+    assert kinds["t"][0].startswith("datetime64[")
+    assert kinds["t"][0].endswith("UTC]")
     assert kinds["b"][0] == "bool"
     assert (found.outputs[0].name, found.outputs[0].categories) == ("late", 2)
 

@@ -22,8 +22,12 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import make_classification, make_regression
 from sklearn.ensemble import (
-    GradientBoostingClassifier, HistGradientBoostingClassifier, HistGradientBoostingRegressor, IsolationForest,
-    RandomForestClassifier, StackingClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    StackingClassifier,
 )  # fmt: skip
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -34,11 +38,27 @@ from sklearn.tree import DecisionTreeClassifier
 
 from jupyter_mlops import checks
 from jupyter_mlops.records import (
-    Artifact, CellEnded, CellLogged, CellStarted, CheckResult, ModelVersion, Policy, RunStarted, Transition,
+    Artifact,
+    CellEnded,
+    CellLogged,
+    CellStarted,
+    CheckResult,
+    ModelVersion,
+    Policy,
+    RunStarted,
+    Transition,
 )  # fmt: skip
 from jupyter_mlops.registry import (
-    REVIEWED, FormatRefused, GateRefused, LoadRefused, LocalRegistry, ModelDamaged, ModelMissing, NameInvalid,
-    NothingBefore, RunContext,
+    REVIEWED,
+    FormatRefused,
+    GateRefused,
+    LoadRefused,
+    LocalRegistry,
+    ModelDamaged,
+    ModelMissing,
+    NameInvalid,
+    NothingBefore,
+    RunContext,
 )  # fmt: skip
 from jupyter_mlops.store import ObjectDamaged, RefConflict, Store
 
@@ -157,7 +177,18 @@ def test_the_reviewed_list_holds_nothing_that_could_act():
     for name in REVIEWED:
         assert name.partition(".")[0] in {"sklearn", "scipy", "numpy"}
         words = set(name.lower().replace("_", ".").split("."))
-        assert not words & {"eval", "exec", "load", "open", "system", "fromfile", "memmap", "import", "subprocess", "os"}
+        assert not words & {
+            "eval",
+            "exec",
+            "load",
+            "open",
+            "system",
+            "fromfile",
+            "memmap",
+            "import",
+            "subprocess",
+            "os",
+        }
 
 
 class Own(TransformerMixin, BaseEstimator):
@@ -211,7 +242,9 @@ class Bomb:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".joblib", ".pt", ".onnx", ".json", ".txt", ".ubj", ".skops", ".bin"])
+@pytest.mark.parametrize(
+    "suffix", [".pkl", ".pickle", ".joblib", ".pt", ".onnx", ".json", ".txt", ".ubj", ".skops", ".bin"]
+)
 def test_a_pickle_under_any_name_is_refused_and_never_unpickled(registry, tmp_path, suffix):
     path, mark = tmp_path / f"model{suffix}", tmp_path / "exploded"
     path.write_bytes(pickle.dumps(Bomb(mark), protocol=4))
@@ -347,7 +380,9 @@ def test_a_version_says_what_people_ask(registry, data, model):
 
 def test_a_metric_that_the_rows_contradict_is_recomputed_and_said(registry, data, model):
     X, y = data
-    registry.register(model, "m", evaluation=(y, model.predict(X)), metrics={"accuracy": 0.999, "cost": np.float64(3.5)})
+    registry.register(
+        model, "m", evaluation=(y, model.predict(X)), metrics={"accuracy": 0.999, "cost": np.float64(3.5)}
+    )
     record = registry.get("m").record
     assert record.metrics["accuracy"] == pytest.approx((model.predict(X) == y).mean())
     assert record.metrics["cost"] == 3.5
@@ -533,7 +568,9 @@ def test_a_refused_promotion_is_on_record_and_moves_nothing(registry, store, dat
         registry.promote("m/2", "production", gates=["accuracy>=0.999", "signature"], reason="hope", tickets=["OPS-7"])
     said = str(caught.value)
     assert caught.value.exit_code == 1
-    assert "accuracy >= 0.999" in said and "REFUSED" in said and "passed" in said
+    assert "accuracy >= 0.999" in said
+    assert "REFUSED" in said
+    assert "passed" in said
     assert "mlops promote" in said
     assert registry.get("m@production").version == 1
     move = registry.history("m", "production")[-1].transition
@@ -680,7 +717,9 @@ def session(store, values, *, model=None, made="B", read=("X",)):
     store.append(CellEnded(cell_run=second, status="done", after=[first], inputs=inputs, outputs=outputs))
     third = store.append(CellStarted(run=run, cell="C", source="%mlops register model m", count=3))
     everything = {**artifacts, **{one.name: one for one in outputs}}
-    return RunContext(run=run, cell_run=third, artifacts=everything, value_of={**values, "model": model}.__getitem__), second
+    return RunContext(
+        run=run, cell_run=third, artifacts=everything, value_of={**values, "model": model}.__getitem__
+    ), second
 
 
 def test_the_one_recorded_table_that_fits_gives_the_signature_and_the_baseline(registry, store, data, model):
@@ -765,7 +804,11 @@ def test_a_regression_is_registered_and_gated(registry):
     fitted = LinearRegression().fit(X, y)
     registry.register(fitted, "m", data=(X, y), evaluation=(y, fitted.predict(X)))
     found = registry.signature(registry.get("m"))
-    assert ([one.name for one in found.inputs], found.named, found.task) == (["x0", "x1", "x2", "x3"], False, "regression")
+    assert ([one.name for one in found.inputs], found.named, found.task) == (
+        ["x0", "x1", "x2", "x3"],
+        False,
+        "regression",
+    )
     assert all(one.passed for one in registry.check("m", ["rmse<=10", "r2>=0.9", "rmse<@production-1", "signature"]))
 
 
