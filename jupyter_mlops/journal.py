@@ -106,6 +106,14 @@ class _Job:
         self.started, self.cancelled = 0.0, False
 
 
+def _is(path: Path | str, inode: tuple[int, int]) -> bool:
+    try:
+        facts = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return (facts.st_dev, facts.st_ino) == inode
+
+
 _ours: weakref.WeakSet[Journal] = weakref.WeakSet()
 
 
@@ -134,7 +142,8 @@ class Journal:
         self._file: _File | None = None
         self._old: list[_File] = []  # abandoned files: kept open, for their lock says that we live
         self._objects: list[str] = []  # files written elsewhere in the store, to be synced before the journal
-        self._gone: StoreReplaced | None = None
+        self._gone = False
+        self._kept: list[int] = []  # copies of files whose sync failed, locked like them
         self._syncer: threading.Thread | None = None
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -142,7 +151,7 @@ class Journal:
         self._round = threading.Condition(threading.Lock())
         self._begun = self._ended = 0  # rounds of syncing
         self._sync_since = 0.0  # when the one that is going on began
-        self._objects_failed = False
+        self._doubtful: list[str] = []  # objects whose sync failed
         self._held = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._job: _Job | None = None
@@ -194,11 +203,15 @@ class Journal:
 
     def _write(self, record: Record, time: str | None) -> Digest:
         why = ""
-        for _ in range(2):
+        for _ in range(3):
             file = self._file
             if file is None or file.spoiled or file.failed:
                 file = self._open(why)
-            self._check(file.path, file.inode)
+            if not _is(file.path, file.inode):
+                self.check()  # the whole store, or this file alone?
+                self._file_lost(file)
+                why = "its file was removed or replaced"
+                continue
             digest, raw = write_line(record, writer=file.writer, seq=file.seq, prev=file.prev, time=time)
             if len(raw) > LONGEST_LINE:
                 raise RecordInvalid(f"a record of {len(raw)} bytes is too long", cause=f"the limit is {LONGEST_LINE}")
@@ -223,7 +236,7 @@ class Journal:
 
     def _open(self, why: str) -> _File:
         """Begin a new file, which says which one it continues; the caller holds the lock."""
-        self._check(str(self.store), self._place)
+        self.check()
         before, self._file = self._file, None
         if before is not None:
             self._old.append(before)
@@ -274,21 +287,19 @@ class Journal:
         StoreReplaced
             It is not.
         """
-        self._check(str(self.store), self._place)
-
-    def _check(self, path: str, inode: tuple[int, int]) -> None:
-        if self._gone is not None:
-            raise self._gone
-        try:
-            facts = os.stat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            facts = None
-        if facts is None or (facts.st_dev, facts.st_ino) != inode:
-            self._gone = StoreReplaced(
+        if not self._gone and not _is(self.store, self._place):
+            self._gone = True
+        if self._gone:
+            raise StoreReplaced(
                 f"the store {self.store.name} is no longer the one that was opened",
-                cause="its folder was deleted, moved or replaced while it was in use", next="restart the kernel",
-            )  # fmt: skip
-            raise self._gone
+                cause="its folder was deleted, moved or replaced while it was in use",
+                next="restart the kernel",
+            )
+
+    def _file_lost(self, file: _File) -> None:
+        file.spoiled = True
+        file.synced = file.written  # nothing is left to be synced
+        self.problems.append(f"the file of journal {file.writer} was removed or replaced while it was being written")
 
     def _hand_over(self, record: Record, time: str | None, wait: float) -> Digest:
         """Let the writer thread append, and wait for it as long as stated."""
@@ -356,7 +367,7 @@ class Journal:
                 self._hurry.set()
                 if not self._round.wait_for(lambda: self._ended >= goal, timeout):
                     return False
-        return not any(file.failed for file in self._files())
+        return not self._doubtful and not any(file.failed and file.synced < file.written for file in self._files())
 
     def _files(self) -> list[_File]:
         return [*self._old, *([self._file] if self._file else [])]
@@ -389,6 +400,9 @@ class Journal:
 
     def _sync_objects(self) -> None:
         paths, folders = self._objects[:], set()
+        doubtful, self._doubtful = self._doubtful, []
+        for path in doubtful:
+            self._rewrite(path)
         for path in paths:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -399,7 +413,7 @@ class Journal:
                 folders.add(os.path.dirname(path))
             except OSError as error:
                 self.problems.append(f"{os.path.basename(path)} could not be synced: {error}")
-                self._objects_failed = True
+                self._rewrite(path)
             finally:
                 os.close(fd)
         for folder in sorted(folders):
@@ -407,21 +421,36 @@ class Journal:
                 sync_folder(folder)
         del self._objects[: len(paths)]
 
+    def _rewrite(self, path: str) -> None:
+        """Write an object once more: after a failed sync its pages may be dropped, and a second sync lies."""
+        try:
+            _copy(path, str(self.store / "tmp"))
+        except OSError:
+            self._doubtful.append(path)  # the next round tries again
+
     def _sync_file(self, file: _File) -> None:
         written = file.written
-        if file.failed or written == file.synced:
+        if written == file.synced:
             return
+        if not file.failed:
+            try:
+                fdatasync(file.fd)
+                if not file.synced:
+                    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+                        sync_folder(os.path.dirname(file.path))
+                file.synced = written
+                return
+            except OSError as error:
+                with self._lock:  # from here on nothing is appended to it
+                    file.failed = True
+                self.problems.append(f"journal {file.writer} could not be synced: {error}")
+        # What a later sync of this file says is worth nothing: its lines are saved by a copy that takes its place.
         try:
-            fdatasync(file.fd)
-            if not file.synced:
-                with contextlib.suppress(OSError):  # as above
-                    sync_folder(os.path.dirname(file.path))
-        except OSError as error:
-            # What a later sync of this file says is worth nothing: the kernel may have dropped the pages.
-            file.failed = True
-            self.problems.append(f"journal {file.writer} could not be synced: {error}")
-        else:
-            file.synced = written
+            fd = _copy(file.path, str(self.store / "tmp"), keep=True)
+        except OSError:
+            return  # the next round tries again
+        self._kept.append(fd)
+        file.synced = file.written
 
     # -- the end, and forks ----------------------------------------------------------------------------------------
 
@@ -441,8 +470,8 @@ class Journal:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_CLOSING)
         if thread is None or not thread.is_alive():
-            for one in files:
-                os.close(one.fd)
+            for fd in (*(one.fd for one in files), *self._kept):
+                os.close(fd)
         problems = self.problems
         self._begin()
         self.problems = problems
@@ -457,15 +486,39 @@ class Journal:
 
     def _leave(self) -> None:
         """In a forked child: forget what belongs to the parent."""
-        for file in self._files():
+        for fd in (*(file.fd for file in self._files()), *self._kept):
             # Closing our copy leaves the parent's lock alone, and keeps the child from looking like its parent's life.
             with contextlib.suppress(OSError):
-                os.close(file.fd)
+                os.close(fd)
         self._begin()
 
 
 fsync = os.fsync
 fdatasync = getattr(os, "fdatasync", os.fsync)
+
+
+def _copy(path: str, folder: str, *, keep: bool = False) -> int:
+    """Put a synced copy of a file in its place; with `keep` it is locked and stays open."""
+    temporary = os.path.join(folder, f"copy-{os.getpid()}-{secrets.token_hex(6)}")
+    with open(path, "rb") as source:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            while chunk := source.read(2**20):
+                if os.write(fd, chunk) != len(chunk):
+                    raise OSError("the copy is short")
+            fsync(fd)
+            if keep:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.replace(temporary, path)
+            sync_folder(os.path.dirname(path))
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    if not keep:
+        os.close(fd)
+    return fd
 
 
 def _each(act: str) -> None:
