@@ -16,7 +16,8 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+import time as clock
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,8 @@ from jupyter_mlops.records import Digest, RecordInvalid, decode, read_envelope, 
 if TYPE_CHECKING:
     import sqlite3
 
+_MEMORY: Final = Path(":memory:")
+_PATIENCE: Final = 20.0  # seconds to wait for another process that brings the index up to date
 SCHEMA: Final = 2
 _TABLES: Final = """
 create table files (id integer primary key, name text unique, inode integer, size integer, changed integer,
@@ -51,7 +54,7 @@ create index edges_child on edges (child);
 create index edges_parent on edges (parent);
 """
 _ABOUT: Final = {
-    "cell.logged": "cell_run", "cell.ended": "cell_run", "cell.settled": "cell_run", "run.ended": "run", "erased": "line",
+    "cell.logged": "cell_run", "cell.ended": "cell_run", "cell.settled": "cell_run", "run.ended": "run"
 }  # fmt: skip
 _ROLES: Final = {
     "inputs": "used", "files_read": "used", "sources": "used", "modules": "used",
@@ -84,7 +87,7 @@ class Index:
         there either, it is kept in memory.
     """
 
-    def __init__(self, store: Path, elsewhere: Path) -> None:
+    def __init__(self, store: Path, elsewhere: Callable[[], Path]) -> None:
         self.store, self.elsewhere = store, elsewhere
         self._begin()
 
@@ -92,6 +95,7 @@ class Index:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._folder: Path | None = None
+        self._inode: tuple[int, int] | None = None
         self._lock_fd = -1
         self._pid = os.getpid()
         self._seen: dict[str, tuple[int, int, int]] = {}
@@ -102,21 +106,29 @@ class Index:
         """Answer a query, from an index that is up to date."""
         import sqlite3
 
+        with self._mine():
+            for attempt in range(3):
+                try:
+                    return self._ask(query, values)
+                except _Busy:
+                    self.close()
+                    self._folder = _MEMORY  # somebody holds it, and does not go on
+                except (sqlite3.Error, OSError, OverflowError, UnicodeError):
+                    if attempt == 2:
+                        raise
+                    self.discard()
+                    if attempt == 1:
+                        self._folder = _MEMORY  # the disk does not hold it
+        raise AssertionError
+
+    @contextlib.contextmanager
+    def _mine(self) -> Iterator[None]:
         if self._pid != os.getpid():
             # Forked: the parent's connection is kept from being closed here, which would drop the parent's locks.
             _inherited.append(self._connection)
             self._begin()
         with self._lock:
-            for attempt in range(3):
-                try:
-                    return self._ask(query, values)
-                except (sqlite3.Error, OverflowError, UnicodeError):
-                    if attempt == 2:
-                        raise
-                    self.discard()
-                    if attempt == 1:
-                        self._folder = Path()  # the disk does not hold it: in memory
-        raise AssertionError
+            yield
 
     def _ask(self, query: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         connection = self._open()
@@ -126,7 +138,7 @@ class Index:
 
     def rebuild(self) -> int:
         """Build the index anew, and say how many lines it holds."""
-        with self._lock:
+        with self._mine():
             self.discard()
             return int(self.ask("select count(*) from lines")[0][0])
 
@@ -138,18 +150,18 @@ class Index:
 
     def discard(self) -> None:
         """Delete the index."""
-        with self._lock:
+        with self._mine():
             self.close()
             folder = self._folder
             self._seen = {}
-            if folder is not None and folder != Path():
+            if folder is not None and folder != _MEMORY:
                 for name in ("index.sqlite", "index.sqlite-journal", "index.sum"):
                     with contextlib.suppress(OSError):  # it goes to memory then
                         (folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None and self._pid == os.getpid():
+        with self._mine():
+            if self._connection is not None:
                 self._connection.close()
             self._connection = None
             self._seen = {}
@@ -159,25 +171,30 @@ class Index:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
+    @property
+    def _file(self) -> Path:
+        return (self._folder or _MEMORY) / "index.sqlite"
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is not None:
-            if self._folder == Path() or os.path.exists(self._folder / "index.sqlite"):  # type: ignore[operator]
+            if self._folder == _MEMORY or self._inode == _inode(self._file):
                 return self._connection
-            self.close()
+            self.close()  # somebody deleted or rebuilt it
         if self._folder is None:
             self._folder = self._place()
-        if self._folder != Path():
+        if self._folder != _MEMORY:
             self._lock_fd = os.open(self._folder / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with self._locked(fcntl.LOCK_EX):
-                return self._connect(self._folder / "index.sqlite")
+                return self._connect(self._file)
         return self._connect(None)
 
     def _place(self) -> Path:
         """The first folder of the two that takes files; none: memory."""
-        for folder in (self.store, self.elsewhere):
-            if folder == self.store and is_remote(folder):
-                continue
+        for local in (self.store, None):
             try:
+                folder = local or self.elsewhere()
+                if local and is_remote(folder):
+                    continue
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 fd = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
@@ -189,7 +206,7 @@ class Index:
                 return folder
             except OSError:
                 continue  # read-only, full, or without locks
-        return Path()
+        return _MEMORY
 
     def _connect(self, path: Path | None) -> sqlite3.Connection:
         import sqlite3
@@ -213,6 +230,7 @@ class Index:
             connection.close()
             raise
         self._connection = connection
+        self._inode = None if path is None else _inode(path)
         if fresh and path is not None:
             self._seal(path)
         return connection
@@ -239,7 +257,15 @@ class Index:
         if self._lock_fd < 0:
             yield
             return
-        fcntl.flock(self._lock_fd, how)
+        end = clock.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._lock_fd, how | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if clock.monotonic() > end:
+                    raise _Busy from None
+                clock.sleep(0.005)
         try:
             yield
         finally:
@@ -292,7 +318,7 @@ class Index:
                 except BaseException:
                     connection.execute("rollback")
                     raise
-                if self._folder is not None and self._folder != Path():
+                if self._folder is not None and self._folder != _MEMORY:
                     self._seal(self._folder / "index.sqlite")
         self._seen = found
 
@@ -300,7 +326,8 @@ class Index:
         self, connection: sqlite3.Connection, name: str, facts: tuple[int, int, int], known: tuple[Any, ...] | None
     ) -> None:
         """Take in what a file has gained; all of it, where what we knew of it no longer fits."""
-        number, start = None, (0, 0, None, None)
+        number: Any = None
+        start: tuple[Any, ...] = (0, 0, None, None)
         if known is not None:
             number = known[0]
             if known[2] == facts[0] and known[3] < facts[1] and known[5] <= facts[1]:
@@ -410,6 +437,18 @@ def _file_digest(path: Path) -> str:
         while chunk := file.read(2**20):
             hasher.update(chunk)
     return hasher.hexdigest()
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+class _Busy(Exception):
+    """The index is held by a process that does not let go."""
 
 
 _inherited: list[object] = []

@@ -11,14 +11,11 @@ The form on disk is described for strangers in ``docs/store-format.md``.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import secrets
-import socket
 import stat
-import time as clock
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -29,11 +26,36 @@ from blake3 import blake3
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.index import Index, key, unkey
 from jupyter_mlops.journal import (
-    Journal, JournalUnavailable, StoreReplaced, alive, fsync, new_writer, raw_lines, sync_folder,
+    Journal,
+    JournalUnavailable,
+    StoreReplaced,
+    alive,
+    fsync,
+    new_writer,
+    raw_lines,
+    sync_folder,
 )  # fmt: skip
 from jupyter_mlops.records import (
-    FORMAT, CellEnded, CellLogged, CellRun, CellSettled, CellStarted, Digest, Line, Record, RecordInvalid, Run,
-    RunEnded, RunStarted, Transition, digest_of, now, read_envelope, read_line, short, write_line,
+    FORMAT,
+    CellEnded,
+    CellLogged,
+    CellRun,
+    CellSettled,
+    CellStarted,
+    Digest,
+    Erased,
+    Line,
+    Record,
+    RecordInvalid,
+    Run,
+    RunEnded,
+    RunStarted,
+    Transition,
+    digest_of,
+    now,
+    read_line,
+    short,
+    write_line,
 )  # fmt: skip
 
 __all__ = [
@@ -118,7 +140,7 @@ class Store:
     def __init__(self, path: Path, id: str) -> None:
         self.path, self.id = path, id
         self._journal = Journal(path)
-        self._index = Index(path, _elsewhere(id, path))
+        self._index = Index(path, lambda: _elsewhere(id, path))
         self._sweep()
 
     @classmethod
@@ -159,7 +181,7 @@ class Store:
         path = Path(path).absolute()
         try:
             facts = json.loads((path / "format").read_bytes()[:65536])
-            version, id = int(facts["format"]), str(facts["id"])
+            version, name = int(facts["format"]), str(facts["id"])
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreMissing(f"there is no store at {path}", next="mlops init") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -169,7 +191,7 @@ class Store:
                 f"the store at {path} has format {version}", cause=f"this version reads up to {FORMAT}",
                 next="pip install --upgrade jupyter-mlops",
             )  # fmt: skip
-        return cls(path, id)
+        return cls(path, name)
 
     def close(self) -> None:
         """Seal this process's journal and let go of the index. The store may still be used, and opens them anew."""
@@ -292,7 +314,7 @@ class Store:
     def _missing(self, digest: Digest, error: OSError) -> ObjectMissing:
         if not isinstance(error, FileNotFoundError):
             return ObjectMissing(f"object {short(digest)} cannot be read", cause=str(error), next="mlops fsck")
-        for _, time, erased in self.records(_erased_kind()):
+        for _, time, erased in self.records(Erased):
             if erased.object == digest:
                 by = f" by {erased.by}" if erased.by else ""
                 return ObjectMissing(f"object {short(digest)} was erased{by} on {time[:10]}", cause=erased.reason)
@@ -600,7 +622,7 @@ class Store:
         order = "desc" if newest_first else "asc"
         return self._runs(list(self._lines(
             "select digest, file, offset, length from lines where kind = 'run.started'"
-            f" order by time {order}, id {order} limit ?", (-1 if limit is None else limit,),  # noqa: S608 - fixed words
+            f" order by time {order}, id {order} limit ?", (-1 if limit is None else limit,),
         )))  # fmt: skip
 
     def made_by(self, digest: Digest, *, name: str | None = None) -> list[Digest]:
@@ -873,12 +895,6 @@ def _only_line(path: Path) -> Line:
     raise RecordInvalid("the file is empty")
 
 
-def _erased_kind() -> Any:
-    from jupyter_mlops.records import Erased
-
-    return Erased
-
-
 def _names(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
@@ -939,13 +955,13 @@ def _elsewhere(id: str, path: Path) -> Path:
     """The user's own folder for the index of a store that cannot hold it."""
     import platformdirs
 
-    place = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    place = blake3(os.fsencode(path)).hexdigest()[:16]
     name = id if _PART.fullmatch(id) else "unnamed"
     return Path(platformdirs.user_state_dir("jupyter-mlops", appauthor=False)) / "index" / f"{name}-{place}"
 
 
 def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return blake3(os.uname().nodename.encode()).hexdigest()[:8]
 
 
 def _lives(pid: int) -> bool:
