@@ -527,6 +527,41 @@ def test_the_output_on_disk_follows_a_long_cell_within_seconds(tmp_path: Path, p
     assert shown(result.output)["cell-1"] == "marker\nseen True\n"
 
 
+def test_values_arrive_in_the_kernel_as_they_were_given(tmp_path: Path, project: Project) -> None:
+    text = "a\"b'c\\n{x}\n\t\u2028é\ud800"
+    given = {"a": text, "b": [1, [float("inf")], {"k'\"": None}], "c": (1, "x"), "d": -(2**70), "e": False}
+    names = "\n".join(f"{name} = None" for name in given)
+    path = notebook(tmp_path / "a.ipynb", "print(ascii([a, b, c, d, e]))", parameters=names)
+    result = pipelines.run_notebook(path, parameters=given, project=project)
+    assert shown(result.output)["cell-2"].strip() == ascii([*list(given.values())[:2], [1, "x"], -(2**70), False])
+
+
+def test_the_bar_names_the_cell_and_its_heading_and_is_off_where_nobody_looks(tmp_path: Path) -> None:
+    import pty
+    import termios
+
+    notebook(tmp_path / "a.ipynb", "1")
+    run = "from jupyter_mlops.pipelines import *; from jupyter_mlops.project import Project; from pathlib import Path\n"
+    run += "run_notebook(Path('a.ipynb'), project=Project.open(Path('.')), progress=True)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    terminal, inner = pty.openpty()
+    termios.tcsetwinsize(inner, (24, 100))
+    told = b""
+    process = subprocess.Popen([sys.executable, "-c", run], cwd=tmp_path, env=environment, stderr=inner)
+    os.close(inner)
+    while True:
+        try:
+            told += os.read(terminal, 4096)
+        except OSError:  # Linux says so at the end
+            break
+    os.close(terminal)
+    assert process.wait() == 0
+    assert "cell 2 · A title" in told.decode()
+    quiet = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert quiet.returncode == 0
+    assert "cell" not in quiet.stderr.replace("no cell was recorded", "")
+
+
 def test_a_failed_cell_is_named_with_line_and_error_and_what_follows_does_not_run(
     tmp_path: Path, project: Project
 ) -> None:

@@ -24,7 +24,7 @@ from jupyter_mlops.pipelines.parameters import (
     read_parameters_file,
     validate,
 )
-from jupyter_mlops.pipelines.runs import RunResult, run_notebook
+from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
 
 __all__ = [
     "CellFailure",
@@ -37,6 +37,7 @@ __all__ = [
     "OutputUnwritten",
     "Parameter",
     "ParametersInvalid",
+    "RunRefused",
     "RunResult",
     "inspect_parameters",
     "parse_parameter",

@@ -74,7 +74,7 @@ class CellFailure(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     cell
-        The cell's place in the output notebook, from 1.
+        The cell's place in the notebook as it ran, from 1.
     id
         Its nbformat id.
     count
@@ -528,6 +528,8 @@ def _drive(
     )  # fmt: skip
     client.reset_execution_trackers()
     start: dict[str, Any] = {"env": job.environment()}
+    if hasattr(client.kernel_manager_class, "transport_encryption"):
+        start["transport_encryption"] = "auto"  # where the kernel can; else it warns on every start that it is not
     if job.cwd is not None:
         start["cwd"] = str(job.cwd)
     try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.pipelines.engine import NO_CELL, NO_CELL_NEXT, CellFailure, Job, MlopsEngine, require_kernel
 from jupyter_mlops.pipelines.outputs import OutputRefused, check_output, output_path
 from jupyter_mlops.pipelines.parameters import ParametersInvalid, declared, language_of, read_notebook, validate
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from jupyter_mlops.project import Project
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class RunRefused(MlopsError, RuntimeError):
+    """Papermill has no way to run this notebook, as where it knows no words for parameters in its language."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +127,7 @@ def run_notebook(
     kernel = kernel or kernelspec.get("name") or "python3"
     require_kernel(kernel)
     job = Job(
-        project, path.absolute(), dict(parameters), cwd=(cwd or path.parent).absolute(), timeout=timeout,
+        project, path.absolute(), _rows(dict(parameters)), cwd=(cwd or path.parent).absolute(), timeout=timeout,
         cell_timeout=cell_timeout, recorded=True,
     )  # fmt: skip
     return _run(job, path, place, kernel, language_of(book), progress=progress)
@@ -131,11 +136,10 @@ def run_notebook(
 def _run(job: Job, path: Path, place: Path, kernel: str, language: str, *, progress: bool) -> RunResult:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.engines import papermill_engines
-    from papermill.exceptions import PapermillExecutionError
+    from papermill.exceptions import PapermillException, PapermillExecutionError
     from papermill.execute import execute_notebook
 
-    if "mlops" not in papermill_engines._engines:  # a checkout that is not installed has no entry point
-        papermill_engines.register("mlops", MlopsEngine)
+    papermill_engines.register("mlops", MlopsEngine)  # a checkout that is not installed has no entry point
     bar: bool | dict[str, Any] = False
     if progress and sys.stderr.isatty():
         bar = {"desc": path.name, "leave": False, "file": sys.stderr}
@@ -152,6 +156,9 @@ def _run(job: Job, path: Path, place: Path, kernel: str, language: str, *, progr
                 )  # fmt: skip
         except (PapermillExecutionError, CellTimeoutError, DeadKernelError):
             pass  # the job holds which cell, and why
+        except PapermillException as error:
+            failed = str(error)
+            raise RunRefused(f"papermill can not run {path.name}", cause=failed) from error
         except BaseException as error:
             failed = f"{type(error).__name__}: {error}"
             raise
@@ -167,3 +174,10 @@ def _run(job: Job, path: Path, place: Path, kernel: str, language: str, *, progr
 def _literal(path: Path) -> str:
     """A path that papermill's templating leaves alone."""
     return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _rows(value: Any) -> Any:
+    """Tuples as lists: papermill would write a tuple into the cell as a text."""
+    if isinstance(value, dict):
+        return {key: _rows(item) for key, item in value.items()}
+    return [_rows(item) for item in value] if isinstance(value, list | tuple) else value
