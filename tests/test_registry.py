@@ -224,7 +224,7 @@ def test_a_skops_file_from_elsewhere_gets_only_skops_own_trust(registry, data, t
     skops.io.dump(fitted, path)
     registry.register(path, "foreign")
     assert registry.get("foreign").format == "skops-file"
-    with pytest.raises(LoadRefused, match="sklearn.tree._tree.Tree"):
+    with pytest.raises(LoadRefused, match="sklearn.tree._tree.Tree"):  # noqa: RUF043
         registry.load("foreign")
     registry.register(fitted, "ours")
     assert (registry.load("ours").predict(data[0]) == fitted.predict(data[0])).all()
@@ -400,7 +400,7 @@ def test_secrets_in_texts_are_masked(store, model):
 
 
 HOSTILE = [
-    "", "../x", "/etc/x", "..\\x", "%2e%2e%2f", "CON", "con.txt", "a\0b", "a\nb", "a\n", "x" * 4096, "a\u202eb", "-x", ".",
+    "", "../x", "/etc/x", "..\\x", "%2e%2e%2f", "CON", "con.txt", "a\0b", "a\nb", "a\n", "x" * 4096, "a\u202eb", "-x", ".",  # noqa: E501
     "..", "x.", "x ", " x", "a/b", "a@b", "ä", "m.jsonl", "a:b", "\x1b[31m",
 ]  # fmt: skip
 
@@ -496,7 +496,7 @@ REGISTERS = """
     import numpy as np
 
     registry = LocalRegistry(Store.open(Path({path!r})), user="p{at}")
-    fitted = [LogisticRegression(C=c + {at} / 10).fit(np.arange(20).reshape(10, 2), [0, 1] * 5) for c in (1, 2, 3, 4, 5)]
+    fitted = [LogisticRegression(C=c + {at} / 10).fit(np.arange(20).reshape(10, 2), [0, 1] * 5) for c in (1, 2, 3, 4, 5)]  # noqa: E501
     print("ready", flush=True)
     sys.stdin.readline()
     print([registry.register(one, "m")[0] for one in fitted])

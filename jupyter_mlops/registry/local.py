@@ -222,7 +222,7 @@ class LocalRegistry(Versions):
             content = Artifact(name="content", kind="file", digest=found.digest, size=found.size, why=found.why)
 
             def keep_file() -> tuple[Digest, int]:
-                digest = self.store.put(model, durable=True)
+                digest = self.store.put(model)
                 return digest, self.store.size(digest)
 
             return keep_file, content, kind
@@ -237,7 +237,7 @@ class LocalRegistry(Versions):
         content = Artifact(
             name="content", kind="model", digest=found.digest, size=found.size, type=found.type, why=found.why
         )
-        return lambda: (self.store.put(raw, durable=True), len(raw)), content, kind
+        return lambda: (self.store.put(raw), len(raw)), content, kind
 
     def _maker(self, content: Artifact, context: RunContext | None) -> Digest | None:
         """The cell run that made a model: the one that made this content, else the one being executed."""
@@ -267,7 +267,7 @@ class LocalRegistry(Versions):
         return found
 
     def _keep(self, data: bytes) -> Digest:
-        return self.store.put(data, durable=True)
+        return self.store.put(data)  # the move waits until all that was put before it is on the disk
 
     def _keep_evaluation(self, given: Sequence[Any] | None) -> tuple[dict[str, float], list[Artifact]]:
         if given is None:
