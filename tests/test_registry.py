@@ -496,7 +496,8 @@ REGISTERS = """
     import numpy as np
 
     registry = LocalRegistry(Store.open(Path({path!r})), user="p{at}")
-    fitted = [LogisticRegression(C=c + {at} / 10).fit(np.arange(20).reshape(10, 2), [0, 1] * 5) for c in (1, 2, 3, 4, 5)]  # noqa: E501
+    X, y = np.arange(20).reshape(10, 2), [0, 1] * 5
+    fitted = [LogisticRegression(C=c + {at} / 10).fit(X, y) for c in (1, 2, 3, 4, 5)]
     print("ready", flush=True)
     sys.stdin.readline()
     print([registry.register(one, "m")[0] for one in fitted])
