@@ -223,3 +223,10 @@ class TestAProvidedType(FingerprintSuite):
 class TestOurOwnTypes(FingerprintSuite):
     def values(self) -> list[object]:
         return [frame(), np.arange(3), pa.table({"a": [1]}), [1, {"a": (2, None)}], frame()["s"]]
+
+
+def test_a_summary_counts_what_is_missing_and_quotes_no_text() -> None:
+    found = fingerprint(frame(), summary=True).facts
+    assert found is not None
+    assert found["summary"]["n"] == pytest.approx({"missing": 0, "min": 1, "max": 3, "mean": 2, "std": (2 / 3) ** 0.5})
+    assert found["summary"]["s"] == {"missing": 1}

@@ -8,14 +8,13 @@ down in `docs/fingerprints.md`, so that it can be computed again without this co
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from jupyter_mlops.fingerprints import plain as _plain  # noqa: F401 - it fills the tables
-from jupyter_mlops.fingerprints.walk import INLINE, Budget, Node, NoFingerprint, Walk, name_of
-from jupyter_mlops.records import Digest, digest_of, encode
+from jupyter_mlops.fingerprints.walk import INLINE, Budget, NoFingerprint, Walk, name_of
+from jupyter_mlops.records import Digest, encode
 
 __all__ = [
     "Budget",

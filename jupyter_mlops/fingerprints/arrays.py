@@ -12,7 +12,17 @@ from typing import Any, Final
 
 from jupyter_mlops.fingerprints import plain
 from jupyter_mlops.fingerprints.walk import (
-    CHUNK, Handler, Node, NoFingerprint, Walk, begin, count, finish, loaded, seal, text,
+    CHUNK,
+    Handler,
+    Node,
+    NoFingerprint,
+    Walk,
+    begin,
+    count,
+    finish,
+    loaded,
+    seal,
+    text,
 )  # fmt: skip
 
 TAG: Final = b"array-1"
@@ -117,12 +127,12 @@ def items(walk: Walk, hasher: Any, value: Any) -> None:
     np = _np()
     kind = value.dtype
     if not value.size:
-        return
+        return None
     if kind.names is not None:
         for name in kind.names:
             hasher.update(text(name))
             items(walk, hasher, value[name])
-        return
+        return None
     if kind.kind in "OT":
         return objects(walk, hasher, value)
     if kind.char in "gG" and kind.itemsize // (2 if kind.char == "G" else 1) > 8:

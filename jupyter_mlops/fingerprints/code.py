@@ -17,8 +17,20 @@ import types
 from typing import Any, Final
 
 from jupyter_mlops.fingerprints.walk import (
-    HANDLERS, Node, NoFingerprint, Walk, begin, dict_of_type, finish, loaded, module_of_type, name_of, qualname_of_type,
-    seal, text,
+    HANDLERS,
+    Node,
+    NoFingerprint,
+    Walk,
+    begin,
+    dict_of_type,
+    finish,
+    loaded,
+    module_dict,
+    module_of_type,
+    name_of,
+    qualname_of_type,
+    seal,
+    text,
 )  # fmt: skip
 
 TAG: Final = b"code-1"
@@ -68,11 +80,7 @@ def of_user(module: Any) -> bool:
     if root in sys.stdlib_module_names:
         return False
     found = sys.modules.get(module)
-    file = (
-        types.ModuleType.__dict__["__dict__"].__get__(found).get("__file__")
-        if type(found) is types.ModuleType
-        else None
-    )
+    file = module_dict(found).get("__file__") if type(found) is types.ModuleType else None
     return type(file) is not str or not any(part in file for part in ("site-packages", "dist-packages"))
 
 
@@ -171,7 +179,7 @@ def _builtin(walk: Walk, value: Any) -> Node:
 
 
 def _module(walk: Walk, value: types.ModuleType) -> Node:
-    name = types.ModuleType.__dict__["__dict__"].__get__(value).get("__name__")
+    name = module_dict(value).get("__name__")
     if type(name) is not str or sys.modules.get(name) is not value:
         raise NoFingerprint("a module that is not among the loaded ones")
     return seal(TAG, b"module", text(name), text(version_of(name)))

@@ -61,14 +61,14 @@ def signature(found: os.stat_result) -> tuple[int, ...]:
 
 def _digest(path: Path | str | int, budget: Budget) -> tuple[Digest, int, tuple[int, ...]]:
     own = not isinstance(path, int)
-    if own:
+    if not isinstance(path, int):
         spelled = os.path.realpath(path)
         if spelled.startswith(_INVENTED):
             raise NoFingerprint("the system invents this file's content")
         # a pipe without a writer must not hold us up, a link that is swapped in must not lead away
         fd = os.open(spelled, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0))
     else:
-        fd = int(path)  # type: ignore[arg-type]
+        fd = path
     try:
         before = os.fstat(fd)
         if not stat.S_ISREG(before.st_mode):

@@ -12,7 +12,17 @@ from typing import Any, Final
 
 from jupyter_mlops.fingerprints import arrays, arrow
 from jupyter_mlops.fingerprints.walk import (
-    Handler, Node, NoFingerprint, Walk, begin, count, finish, loaded, name_of, seal, text,
+    Handler,
+    Node,
+    NoFingerprint,
+    Walk,
+    begin,
+    count,
+    finish,
+    loaded,
+    name_of,
+    seal,
+    text,
 )  # fmt: skip
 
 TAG: Final = b"frame-1"
@@ -75,7 +85,7 @@ def _zone(zone: Any) -> str:
 # -- frames ------------------------------------------------------------------------------------------------------------
 
 
-def _columns(value: Any) -> list[Any]:
+def column_arrays(value: Any) -> list[Any]:
     """The columns' arrays in order, past the frame's caches."""
     found: list[Any] = [None] * value.shape[1]
     for block in value._mgr.blocks:
@@ -93,8 +103,8 @@ def _frame(walk: Walk, value: Any) -> Node:
     hasher.update(count(height) + count(len(names)))
     hasher.update(_at(".index", walk, index_node, index).inline() + _at(".columns", walk, _heading, names).inline())
     told = []
-    labels = _labels(names)
-    for label, one in zip(labels, _columns(value), strict=True):
+    shown = labels(names)
+    for label, one in zip(shown, column_arrays(value), strict=True):
         node = _at(f"[{label}]", walk, column, one)
         hasher.update(node.inline())
         told.append({"name": label, "dtype": str(one.dtype), "digest": node.digest()})

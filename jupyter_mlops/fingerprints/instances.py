@@ -13,7 +13,18 @@ from typing import Any, Final
 
 from jupyter_mlops.fingerprints import code, plain
 from jupyter_mlops.fingerprints.walk import (
-    Handler, Node, NoFingerprint, Walk, begin, dict_of_type, finish, module_of_type, mro_of, name_of, seal, text,
+    Handler,
+    Node,
+    NoFingerprint,
+    Walk,
+    begin,
+    dict_of_type,
+    finish,
+    module_of_type,
+    mro_of,
+    name_of,
+    seal,
+    text,
 )  # fmt: skip
 
 TAG: Final = b"value-1"

@@ -24,7 +24,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from jupyter_mlops.fingerprints.walk import (
-    HANDLERS, INLINE, Node, NoFingerprint, Walk, begin, count, finish, name_of, seal, text,
+    HANDLERS,
+    INLINE,
+    Node,
+    NoFingerprint,
+    Walk,
+    begin,
+    count,
+    finish,
+    name_of,
+    seal,
+    text,
 )  # fmt: skip
 
 TAG: Final = b"value-1"

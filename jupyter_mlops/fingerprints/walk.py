@@ -32,10 +32,10 @@ module_of_type: Final[Callable[[type], Any]] = type.__dict__["__module__"].__get
 qualname_of_type: Final[Callable[[type], Any]] = type.__dict__["__qualname__"].__get__
 mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 dict_of_type: Final[Callable[[type], Any]] = type.__dict__["__dict__"].__get__
-_module_dict: Final[Callable[[ModuleType], dict[str, Any]]] = ModuleType.__dict__["__dict__"].__get__
+module_dict: Final[Callable[[ModuleType], dict[str, Any]]] = vars(ModuleType)["__dict__"].__get__
 
 
-class NoFingerprint(Exception):  # noqa: N818 - an answer on its way up, not an error
+class NoFingerprint(Exception):
     """A part of the value has no fingerprint.
 
     Attributes
@@ -324,7 +324,7 @@ def loaded(module: str, qualname: str) -> Any:
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
         if isinstance_exact_module(found):
-            found = _module_dict(found).get(part)
+            found = module_dict(found).get(part)
         elif type(found) is type:
             found = dict_of_type(found).get(part)
         else:
