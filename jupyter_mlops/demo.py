@@ -18,7 +18,7 @@ from jupyter_mlops import pipelines, views
 from jupyter_mlops.errors import ExtraMissing, MlopsError
 from jupyter_mlops.project import FOLDER, Project
 from jupyter_mlops.registry import GateRefused, LocalRegistry
-from jupyter_mlops.widgets import Text, View
+from jupyter_mlops.widgets import Facts, View
 
 NOTEBOOK: Final = "late_arrivals.ipynb"
 MODEL: Final = "late-arrivals"
@@ -72,9 +72,10 @@ def tell(folder: Path, *, say: Callable[[str], None]) -> View:
     say(_command(f"mlops lineage models:/{MODEL}@production"))
     subject = views.subject(project, f"models:/{MODEL}@production")
     say(views.lineage(project, subject, title=f"models:/{MODEL}@production").text(colour=_colour()))
+    say("")
     return View(
-        title="\nNow it is yours",
-        blocks=[Text("\n".join(_next(shown)))],
+        title="Now it is yours",
+        blocks=[Facts([(words, what) for words, what in _next(shown)])],
         data={"folder": project.root.name, "model": MODEL, "version": 2},
     )
 
@@ -129,15 +130,15 @@ def _promote(project: Project, registry: LocalRegistry, version: int, reason: st
     registry.promote(f"{MODEL}/{version}", "production", gates=gates, reason=reason, by=project.user)
 
 
-def _next(folder: Path) -> list[str]:
+def _next(folder: Path) -> list[tuple[str, str]]:
     return [
-        f"cd {folder}",
-        "mlops                                  where am I",
-        f"mlops models {MODEL}             versions, and who moved the names when and why",
-        f"mlops diff {MODEL}/1 {MODEL}/2  what made the difference",
-        "mlops log                              every cell that ran; mlops show ID for one of them",
-        "mlops fsck                             verify all of it",
-        f"jupyter lab {NOTEBOOK}        go on by hand: %load_ext jupyter_mlops, then %mlops",
+        (f"cd {folder}", ""),
+        ("mlops", "where am I"),
+        (f"mlops models {MODEL}", "versions, and who moved the names when and why"),
+        (f"mlops diff {MODEL}/1 {MODEL}/2", "what made the difference"),
+        ("mlops log", "every cell that ran; mlops show ID for one of them"),
+        ("mlops fsck", "verify all of it"),
+        (f"jupyter lab {NOTEBOOK}", "go on by hand: %load_ext jupyter_mlops, then %mlops"),
     ]
 
 

@@ -30,6 +30,8 @@ from typing import Any, Final
 from jupyter_mlops.records import Environment, Gap, Package
 from jupyter_mlops.redact import Redactor, clean_url
 
+# scikit-learn sets these when it is imported: they say nothing, and would make two environments of one.
+_SET_BY_IMPORTS: Final = frozenset({"KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"})
 _ALLOWED: Final = re.compile(
     r"PYTHON[A-Z0-9_]*|CUDA_[A-Z0-9_]*|NVIDIA_VISIBLE_DEVICES|OMP_[A-Z0-9_]*|OPENBLAS_[A-Z0-9_]*|MKL_[A-Z0-9_]*|"
     r"NUMEXPR_[A-Z0-9_]*|BLIS_[A-Z0-9_]*|KMP_[A-Z0-9_]*|VECLIB_[A-Z0-9_]*|TF_(?:CPP|CUDNN|DETERMINISTIC|ENABLE|FORCE|GPU|NUM|XLA)_[A-Z0-9_]*|XLA_FLAGS|JAX_[A-Z0-9_]*|"
@@ -262,6 +264,8 @@ def _variables(environ: Mapping[str, str], redactor: Redactor) -> tuple[dict[str
     others: list[str] = []
     home = environ.get("HOME", "")
     for name, value in sorted(dict(environ).items()):
+        if name in _SET_BY_IMPORTS:
+            continue
         if _ALLOWED.fullmatch(name) is None or redactor.secret_name(name):
             others.append(redactor.text(name)[0])
         elif name in _PATHS or (name == "CONDA_DEFAULT_ENV" and "/" in value):

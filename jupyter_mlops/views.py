@@ -570,7 +570,7 @@ def diff(project: Project, old: Subject, new: Subject) -> View:
         return environment_diff(project, old, new)
     store = project.store
     if isinstance(first, CellRun):
-        blocks = _cell_run_diff(first, second)
+        blocks = _cell_run_diff(store, first, second)
     elif isinstance(first, Run):
         blocks = _run_diff(store, first, second)
     elif isinstance(first, Artifact):
@@ -601,7 +601,7 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any], what: str = "") -> 
     return [Table(("", "", "before", "after"), rows)] if rows else []
 
 
-def _cell_run_diff(old: CellRun, new: CellRun) -> list[Block]:
+def _cell_run_diff(store: Store, old: CellRun, new: CellRun) -> list[Block]:
     blocks = _source_diff(old.source, new.source)
     for what, before, after in (
         ("read", old.inputs, new.inputs),
@@ -611,43 +611,55 @@ def _cell_run_diff(old: CellRun, new: CellRun) -> list[Block]:
     ):
         blocks += _changes(_contents(before), _contents(after), what)
     blocks += _changes(old.metrics, new.metrics, "metric")
-    blocks += _changes(_short(old.started.environment), _short(new.started.environment), "environment")
-    blocks += _changes(_short(old.started.code), _short(new.started.code), "code")
+    for what, before_, after_ in (
+        ("environment", old.started.environment, new.started.environment),
+        ("code", old.started.code, new.started.code),
+    ):
+        if not _same(store, before_, after_):
+            blocks += _changes({"": short(before_)}, {"": short(after_)}, what)
     return blocks + _changes({"status": old.status}, {"status": new.status})
 
 
-def _short(digest: Digest | None) -> dict[str, str]:
-    return {"": short(digest)}
-
-
 def _run_diff(store: Store, old: Run, new: Run) -> list[Block]:
+    metrics: list[dict[str, Any]] = [{}, {}]
+    for side, run in zip(metrics, (old, new), strict=True):
+        for cell in store.cell_runs(run=run.id, newest_first=False):
+            side.update(cell.metrics)
     blocks = _changes(old.started.parameters, new.started.parameters, "parameter")
+    return blocks + _changes(metrics[0], metrics[1], "metric") + _cells_diff(store, old, new)
+
+
+def _cells_diff(store: Store, old: Run, new: Run) -> list[Block]:
+    """Cell by cell, by the notebook's ids: in what two runs differ."""
     before, after = (
         {one.started.cell or f"#{one.started.count}": one for one in store.cell_runs(run=run.id, newest_first=False)}
         for run in (old, new)
     )
     rows: list[tuple[object, ...]] = []
-    metrics: list[dict[str, Any]] = [{}, {}]
-    for side, found in zip(metrics, (before, after), strict=True):
-        for run in found.values():
-            side.update(run.metrics)
     for cell in dict.fromkeys((*before, *after)):
         one, other = before.get(cell), after.get(cell)
-        changed = "only after" if one is None else "only before" if other is None else _what_differs(one, other)
+        changed = "only after" if one is None else "only before" if other is None else _what_differs(store, one, other)
         if changed:
             shown = other or one
             rows.append((cell, _first_line(shown.source) if shown else "", changed))
-    blocks += _changes(metrics[0], metrics[1], "metric")
-    return blocks + ([Table(("cell", "source", "differs in"), rows)] if rows else [])
+    return [Table(("cell", "source", "differs in"), rows)] if rows else []
 
 
-def _what_differs(old: CellRun, new: CellRun) -> str:
+def _same(store: Store, old: Digest | None, new: Digest | None) -> bool:
+    """Whether two lines say the same; each line has salts of its own, so their digests do not tell."""
+    if old is None or new is None or old == new:
+        return old == new
+    return store.line(old).record == store.line(new).record
+
+
+def _what_differs(store: Store, old: CellRun, new: CellRun) -> str:
     parts = {
         "source": old.source != new.source,
         "what it read": _contents((*old.inputs, *old.files_read)) != _contents((*new.inputs, *new.files_read)),
         "what it made": _contents((*old.outputs, *old.files_written)) != _contents((*new.outputs, *new.files_written)),
         "status": old.status != new.status,
-        "environment": old.started.environment != new.started.environment,
+        "environment": not _same(store, old.started.environment, new.started.environment),
+        "code around it": not _same(store, old.started.code, new.started.code),
     }
     return ", ".join(part for part, differs in parts.items() if differs)
 
@@ -671,13 +683,13 @@ def _model_diff(store: Store, old: VersionInfo, new: VersionInfo) -> list[Block]
     blocks += _changes(first.parameters, second.parameters, "parameter")
     blocks += _changes(_contents([first.model]), _contents([second.model]), "model")
     blocks += _changes(_contents(first.training), _contents(second.training), "training data")
-    if first.environment and second.environment and first.environment != second.environment:
-        records = [store.line(digest).record for digest in (first.environment, second.environment)]
-        if all(isinstance(record, Environment) for record in records):
-            blocks += [Text("\n".join(world.diff(*records).lines()))]  # type: ignore[arg-type]
-    runs_ = [store.run(digest) if digest else None for digest in (first.run, second.run)]
-    if runs_[0] is not None and runs_[1] is not None and runs_[0].id != runs_[1].id:
-        blocks += _run_diff(store, runs_[0], runs_[1])
+    if first.environment and second.environment and not _same(store, first.environment, second.environment):
+        one, other = (store.line(digest).record for digest in (first.environment, second.environment))
+        if isinstance(one, Environment) and isinstance(other, Environment):
+            blocks.append(Text("\n".join(world.diff(one, other).lines())))
+    if first.run and second.run and first.run != second.run:
+        # Its metrics and parameters are the runs' own: what is left to tell is the cells.
+        blocks += _cells_diff(store, store.run(first.run), store.run(second.run))
     return blocks
 
 

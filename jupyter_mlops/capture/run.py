@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 BREAKS_AFTER: Final = 3
 """Failures after which recording turns itself off."""
+
+_PACKAGE: Final = Path(__file__).resolve().parent.parent  # what we read of ourselves is no business of a cell
 
 _RETRY: Final = 30.0  # seconds after which a store that could not be written is tried again
 _KEPT: Final = 1000  # lines that wait in memory for a store that cannot be written
@@ -172,8 +175,9 @@ class Session:
         seconds = project.settings.budget_ms / 1000
         self.namespace = Namespace(self.variables, budget=seconds, hidden=self._hidden, secret=self.redactor.secret)
         self.access = Access(
-            project.root, redact=lambda text: self.redactor.text(text)[0], exclude=[store.path], budget=seconds
-        )
+            project.root, redact=lambda text: self.redactor.text(text)[0], exclude=[store.path, _PACKAGE],
+            budget=seconds,
+        )  # fmt: skip
         self.access.install()
 
     def _hidden(self) -> set[str]:
@@ -399,6 +403,7 @@ class Session:
         from jupyter_mlops.registry import RunContext
 
         artifacts: dict[str, Artifact] = {}
+        modules: dict[str, None] = {}
         value_of = None
         if self._ready and self.variables is not None:
             variables = self.variables
@@ -407,11 +412,26 @@ class Session:
                     version = self.namespace.version(name)
                     if version is not None:
                         artifacts[name] = version
+                    if name in variables:
+                        modules[_home(variables[name])] = None
             value_of = variables.get
         return RunContext(
             run=self.run, cell_run=self.current, environment=self.environment, artifacts=artifacts, value_of=value_of,
             metrics=dict(self.metrics), parameters=dict(self.parameters),
+            modules=tuple(module for module in modules if module and module.partition(".")[0] != "jupyter_mlops"),
         )  # fmt: skip
+
+
+def _home(value: object) -> str:
+    """The module a value comes from: a module itself, that of a function or class, or of the value's class."""
+    if type(value) is types.ModuleType:
+        found = object.__getattribute__(value, "__dict__").get("__name__")
+    elif type(value) is types.FunctionType:
+        found = value.__module__
+    else:
+        # Past any metaclass: its own idea of attributes is somebody's code.
+        found = type.__getattribute__(value if type(value) is type else type(value), "__module__")
+    return found if type(found) is str else ""
 
 
 class ActiveRun:

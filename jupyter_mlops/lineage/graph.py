@@ -7,11 +7,15 @@ can not be read is a gap in the graph and not the end of the walk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.records import Artifact, CellRun, Digest, short
+
+_WIDEST: Final = 64
+"""Columns a line of source may take in a tree."""
 
 LookUp = Callable[[Digest], CellRun]
 
@@ -185,7 +189,10 @@ def _where(run: CellRun) -> str:
 
 def _first_line(source: str) -> str:
     lines = [line.strip() for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return lines[0] + (" …" if len(lines) > 1 else "") if lines else "(no code)"
+    if not lines:
+        return "(no code)"
+    first = lines[0] if len(lines[0]) <= _WIDEST else lines[0][: _WIDEST - 1] + "…"
+    return first + (" …" if len(lines) > 1 and not first.endswith("…") else "")
 
 
 def _few(names: Sequence[str]) -> str:
