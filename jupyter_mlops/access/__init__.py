@@ -231,7 +231,7 @@ class Access:
         return 1
 
     def _still_open(self, trace: Trace) -> set[str]:
-        """The files that are open for writing; one that an earlier cell left open and is closed now was written here."""
+        """The files that are open for writing; what an earlier cell left open and is closed now was written here."""
         now: set[str] = set()
         with self._lock:
             for path, handles in list(self._open.items()):

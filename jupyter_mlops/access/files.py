@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from jupyter_mlops.access.tracing import Trace, active, current, problem, traces
-from jupyter_mlops.access.wrapping import bare, place, reporting, when_imported
+from jupyter_mlops.access.wrapping import Call, bare, place, reporting, when_imported
 
 _WRITES: Final = frozenset("wax+")
 _REMOTE: Final = "://"
@@ -24,7 +24,7 @@ _PATHS: Final = frozenset({"pathlib", "pathlib._local", "posixpath"})
 # -- open ------------------------------------------------------------------------------------------------------------
 
 
-def _open(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _open(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Stands on ``open``: a Python frame, two look-ups and an entry in a dict more than the original."""
     mode = args[1] if len(args) > 1 else kwargs.get("mode", "r") if kwargs else "r"
     if mode != "r" and mode != "rb":
@@ -50,10 +50,11 @@ def _open(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any], mode: Any) -> Any:
-    writes, path, mine = False, None, ()
+    writes, path = False, None
+    mine: tuple[Trace, ...] = ()
     try:
         writes = type(mode) is str and not _WRITES.isdisjoint(mode)
-        path = _plain_path(args[0] if args else kwargs.get("file"))
+        path = plain_path(args[0] if args else kwargs.get("file"))
         mine = traces()
         if writes and path is not None:
             for trace in mine:
@@ -98,13 +99,13 @@ def _with_the_warning(args: Any, kwargs: Any, mode: Any) -> tuple[Any, Any]:
 def _opened(mine: tuple[Trace, ...], path: Any, file: Any) -> None:
     if not mine:
         return
-    found = _plain_path(path) or _path_behind(path, file)
+    found = plain_path(path) or _path_behind(path, file)
     if found is not None:
         for trace in mine:
             trace.raw[found] = None
 
 
-def _plain_path(path: Any) -> str | None:
+def plain_path(path: Any) -> str | None:
     """The text of a path that can be had without running anybody's code."""
     kind = type(path)
     if kind is str:
@@ -129,10 +130,10 @@ def _path_behind(path: Any, file: Any) -> str | None:
 # -- os --------------------------------------------------------------------------------------------------------------
 
 
-def _os_open_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    flags = args[1] if len(args) > 1 else kwargs.get("flags", 0)
+def _os_open_before(call: Call) -> Any:
+    flags = call.args[1] if len(call.args) > 1 else call.kwargs.get("flags", 0)
     writes = bool(flags & (os.O_WRONLY | os.O_RDWR))
-    path = _at(args[0] if args else kwargs.get("path"), kwargs.get("dir_fd"))
+    path = _at(call.args[0] if call.args else call.kwargs.get("path"), call.kwargs.get("dir_fd"))
     mine = traces() if path is not None else ()
     if writes and path is not None:
         for trace in mine:
@@ -140,18 +141,18 @@ def _os_open_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     return path, writes, mine
 
 
-def _os_open_after(note: Any, instance: Any, args: Any, kwargs: Any, result: int) -> None:
-    path, writes, mine = note
+def _os_open_after(call: Call) -> None:
+    path, writes, mine = call.note
     for trace in mine:
         if writes:
             trace.wrote(path)
-        elif stat.S_ISREG(os.fstat(result).st_mode):
+        elif stat.S_ISREG(os.fstat(call.result).st_mode):
             trace.raw[path] = None
 
 
-def _move_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    source = _at(args[0] if args else kwargs.get("src"), kwargs.get("src_dir_fd"))
-    target = _at(args[1] if len(args) > 1 else kwargs.get("dst"), kwargs.get("dst_dir_fd"))
+def _move_before(call: Call) -> Any:
+    source = _at(call.args[0] if call.args else call.kwargs.get("src"), call.kwargs.get("src_dir_fd"))
+    target = _at(call.args[1] if len(call.args) > 1 else call.kwargs.get("dst"), call.kwargs.get("dst_dir_fd"))
     if source is None or target is None:
         return None
     mine = traces()
@@ -163,14 +164,14 @@ def _move_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return source, target, mine
 
 
-def _move_after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
-    if note is not None:
-        for trace in note[2]:
-            trace.moved(note[0], note[1])
+def _move_after(call: Call) -> None:
+    if call.note is not None:
+        for trace in call.note[2]:
+            trace.moved(call.note[0], call.note[1])
 
 
-def _remove_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    path = _at(args[0] if args else kwargs.get("path"), kwargs.get("dir_fd"))
+def _remove_before(call: Call) -> Any:
+    path = _at(call.args[0] if call.args else call.kwargs.get("path"), call.kwargs.get("dir_fd"))
     if path is None:
         return None
     mine = traces()
@@ -179,20 +180,20 @@ def _remove_before(instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
     return path, mine
 
 
-def _remove_after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
-    if note is not None:
-        for trace in note[1]:
-            trace.removed(note[0])
+def _remove_after(call: Call) -> None:
+    if call.note is not None:
+        for trace in call.note[1]:
+            trace.removed(call.note[0])
 
 
-def _chdir_before(instance: Any, args: Any, kwargs: Any) -> None:
+def _chdir_before(_call: Call) -> None:
     for trace in list(active):
         trace.settle_paths()
 
 
 def _at(path: Any, folder: Any) -> str | None:
     """A path, relative to an open folder if one is given."""
-    found = _plain_path(path)
+    found = plain_path(path)
     if found is None or type(folder) is not int or os.path.isabs(found):
         return found
     if not sys.platform.startswith("linux"):
@@ -203,19 +204,13 @@ def _at(path: Any, folder: Any) -> str | None:
 # -- readers and writers of libraries --------------------------------------------------------------------------------
 
 
-def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], place_: int, names: tuple[str, ...]) -> Any:
-    if len(args) > place_:
-        return args[place_]
-    return next((kwargs[name] for name in names if name in kwargs), None)
-
-
 def paths_in(value: Any) -> Iterator[str]:
     """The local paths that an argument names: itself, or each of a list; patterns are expanded."""
     if type(value) in (list, tuple):
         for one in value[:10_000]:
             yield from paths_in(one)
         return
-    path = None if type(value) is bytes else _plain_path(value)
+    path = None if type(value) is bytes else plain_path(value)
     if path is None or "\0" in path or "\n" in path[:4096] or len(path) > 4096:
         return
     if path.startswith("file://"):
@@ -239,9 +234,11 @@ def _clean(address: str) -> str:
     return clean_url(address)
 
 
-def _reads(position: int, *names: str) -> Callable[..., Any]:
-    def after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
-        for path in paths_in(_argument(args, kwargs, position, names)):
+def reads(position: int, *names: str) -> Callable[..., Any]:
+    """The wrapper of what reads the file or folder named by an argument."""
+
+    def after(call: Call) -> None:
+        for path in paths_in(call.argument(position, *names)):
             if os.path.lexists(path):
                 for trace in traces():
                     trace.read(path)
@@ -249,118 +246,120 @@ def _reads(position: int, *names: str) -> Callable[..., Any]:
     return reporting(None, after)
 
 
-def _writes(position: int, *names: str) -> Callable[..., Any]:
-    def before(instance: Any, args: Any, kwargs: Any) -> Any:
-        mine, found = traces(), list(paths_in(_argument(args, kwargs, position, names)))
+def writes(position: int, *names: str) -> Callable[..., Any]:
+    """The wrapper of what writes the file or folder named by an argument."""
+
+    def before(call: Call) -> Any:
+        mine, found = traces(), list(paths_in(call.argument(position, *names)))
         for trace in mine:
             for path in found:
                 trace.before_writing(path, keeps=False)
         return mine, found
 
-    def after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
-        for trace in note[0]:
-            for path in note[1]:
+    def after(call: Call) -> None:
+        for trace in call.note[0]:
+            for path in call.note[1]:
                 trace.wrote(path)
 
     return reporting(before, after)
 
 
-def _opens(position: int, *names: str, mode_at: int = 1, default: str = "r") -> Callable[..., Any]:
+def opens(position: int, *names: str, mode_at: int = 1, default: str = "r") -> Callable[..., Any]:
     """A library's own ``open``, with a mode."""
 
-    def before(instance: Any, args: Any, kwargs: Any) -> Any:
-        mode = _argument(args, kwargs, mode_at, ("mode",)) or default
-        mine, found = traces(), list(paths_in(_argument(args, kwargs, position, names)))
-        writes = type(mode) is str and (not _WRITES.isdisjoint(mode))
-        for trace in mine if writes else ():
+    def before(call: Call) -> Any:
+        mode = call.argument(mode_at, "mode") or default
+        mine, found = traces(), list(paths_in(call.argument(position, *names)))
+        writing = type(mode) is str and (not _WRITES.isdisjoint(mode))
+        for trace in mine if writing else ():
             for path in found:
                 trace.before_writing(path, keeps="w" not in mode and "x" not in mode)
-        return mine, found, writes
+        return mine, found, writing
 
-    def after(note: Any, instance: Any, args: Any, kwargs: Any, result: Any) -> None:
-        for trace in note[0]:
-            for path in note[1]:
-                trace.wrote(path) if note[2] else trace.read(path)
+    def after(call: Call) -> None:
+        for trace in call.note[0]:
+            for path in call.note[1]:
+                trace.wrote(path) if call.note[2] else trace.read(path)
 
     return reporting(before, after)
 
 
 def _gap(subject: str, reason: Callable[[Any], str]) -> Callable[..., Any]:
-    def before(instance: Any, args: Any, kwargs: Any) -> None:
+    def before(call: Call) -> None:
         for trace in traces():
-            trace.gap(subject, reason(_argument(args, kwargs, 0, ("args",))))
+            trace.gap(subject, reason(call.argument(0, "args")))
 
     return reporting(before, None)
 
 
 def _program(command: Any) -> str:
     first = command[0] if type(command) in (list, tuple) and command else command
-    text = _plain_path(first) or "?"
+    text = plain_path(first) or "?"
     if type(command) is str:  # a shell's line: only its first word, the rest may hold anything
         text = text.split(None, 1)[0] if text.split() else "?"
     return f"a subprocess ran ({os.path.basename(text)[:80]}): files it touched are not seen"
 
 
-_READ = _reads(0, "source", "path", "where", "path_or_paths", "input_file", "file")
-_PARQUET_FILE = _reads(0, "source")
+_READ = reads(0, "source", "path", "where", "path_or_paths", "input_file", "file")
+_PARQUET_FILE = reads(0, "source")
 
 READERS: Final[dict[str, dict[str, Callable[..., Any]]]] = {
     "pyarrow.parquet.core": {
         "read_table": _READ, "read_pandas": _READ, "read_metadata": _READ, "read_schema": _READ,
-        "ParquetFile.__init__": _PARQUET_FILE, "ParquetDataset.__init__": _reads(0, "path_or_paths"),
-        "ParquetWriter.__init__": _writes(0, "where"), "write_table": _writes(1, "where"),
-        "write_to_dataset": _writes(1, "root_path"), "write_metadata": _writes(1, "where"),
+        "ParquetFile.__init__": _PARQUET_FILE, "ParquetDataset.__init__": reads(0, "path_or_paths"),
+        "ParquetWriter.__init__": writes(0, "where"), "write_table": writes(1, "where"),
+        "write_to_dataset": writes(1, "root_path"), "write_metadata": writes(1, "where"),
     },
-    "pyarrow.dataset": {"dataset": _READ, "write_dataset": _writes(1, "base_dir")},
+    "pyarrow.dataset": {"dataset": _READ, "write_dataset": writes(1, "base_dir")},
     "pyarrow.feather": {
-        "read_table": _READ, "read_feather": _READ, "write_feather": _writes(1, "dest"),
+        "read_table": _READ, "read_feather": _READ, "write_feather": writes(1, "dest"),
         "FeatherDataset.__init__": _READ,
     },
     "pyarrow.orc": {
-        "ORCFile.__init__": _READ, "ORCWriter.__init__": _writes(0, "where"), "read_table": _READ,
-        "write_table": _writes(1, "where"),
+        "ORCFile.__init__": _READ, "ORCWriter.__init__": writes(0, "where"), "read_table": _READ,
+        "write_table": writes(1, "where"),
     },
     "pyarrow._csv": {
-        "read_csv": _reads(0, "input_file"), "open_csv": _reads(0, "input_file"), "write_csv": _writes(1, "output_file"),
+        "read_csv": reads(0, "input_file"), "open_csv": reads(0, "input_file"), "write_csv": writes(1, "output_file"),
     },
-    "pyarrow._json": {"read_json": _reads(0, "input_file"), "open_json": _reads(0, "input_file")},
+    "pyarrow._json": {"read_json": reads(0, "input_file"), "open_json": reads(0, "input_file")},
     "pyarrow.ipc": {
-        "open_file": _READ, "open_stream": _READ, "new_file": _writes(0, "sink"), "new_stream": _writes(0, "sink"),
+        "open_file": _READ, "open_stream": _READ, "new_file": writes(0, "sink"), "new_stream": writes(0, "sink"),
     },
     "pyarrow.lib": {
-        "memory_map": _opens(0, "path"), "OSFile": _opens(0, "path"), "input_stream": _reads(0, "source"),
-        "output_stream": _writes(0, "source"), "create_memory_map": _writes(0, "path"),
+        "memory_map": opens(0, "path"), "OSFile": opens(0, "path"), "input_stream": reads(0, "source"),
+        "output_stream": writes(0, "source"), "create_memory_map": writes(0, "path"),
     },
     "polars": {
         **{
-            verb + kind: _reads(0, "source", "table_uri")
+            verb + kind: reads(0, "source", "table_uri")
             for verb in ("read_", "scan_")
             for kind in ("csv", "parquet", "ipc", "ndjson", "json", "avro", "excel", "ods", "ipc_stream", "csv_batched",
                          "delta", "lines", "parquet_schema", "ipc_schema", "parquet_metadata")
         },
         **{
-            "DataFrame.write_" + kind: _writes(0, "file", "workbook", "target")
+            "DataFrame.write_" + kind: writes(0, "file", "workbook", "target")
             for kind in ("csv", "parquet", "ipc", "ndjson", "json", "avro", "excel", "ipc_stream", "delta")
         },
         **{
-            "LazyFrame.sink_" + kind: _writes(0, "path", "target")
+            "LazyFrame.sink_" + kind: writes(0, "path", "target")
             for kind in ("csv", "parquet", "ipc", "ndjson", "delta")
         },
     },
-    "h5py._hl.files": {"File.__init__": _opens(0, "name")},
-    "tables.file": {"open_file": _opens(0, "filename")},
-    "torch.serialization": {"save": _writes(1, "f")},
-    "safetensors.torch": {"load_file": _reads(0, "filename"), "save_file": _writes(1, "filename")},
-    "safetensors.numpy": {"load_file": _reads(0, "filename"), "save_file": _writes(1, "filename")},
-    "xgboost.core": {"Booster.load_model": _reads(0, "fname"), "Booster.save_model": _writes(0, "fname")},
-    "lightgbm.basic": {"Booster.save_model": _writes(0, "filename")},
-    "onnxruntime.capi.onnxruntime_inference_collection": {"InferenceSession.__init__": _reads(0, "path_or_bytes")},
+    "h5py._hl.files": {"File.__init__": opens(0, "name")},
+    "tables.file": {"open_file": opens(0, "filename")},
+    "torch.serialization": {"save": writes(1, "f")},
+    "safetensors.torch": {"load_file": reads(0, "filename"), "save_file": writes(1, "filename")},
+    "safetensors.numpy": {"load_file": reads(0, "filename"), "save_file": writes(1, "filename")},
+    "xgboost.core": {"Booster.load_model": reads(0, "fname"), "Booster.save_model": writes(0, "fname")},
+    "lightgbm.basic": {"Booster.save_model": writes(0, "filename")},
+    "onnxruntime.capi.onnxruntime_inference_collection": {"InferenceSession.__init__": reads(0, "path_or_bytes")},
     "subprocess": {"Popen.__init__": _gap("processes", _program)},
     "multiprocessing.process": {
         "BaseProcess.start": _gap("processes", lambda _: "a process was started: files it touched are not seen")
     },
 }  # fmt: skip
-"""Module, function in it, wrapper: what opens files without Python's ``open``. A name that is not there is passed over."""
+"""Module, function in it, wrapper: what opens files without Python's ``open``. Names that are not there are left out."""
 
 
 def _os_open() -> Callable[..., Any]:
@@ -378,7 +377,7 @@ def _wire_os(module: Any) -> None:
         place(module, name, wrapper, others=[(other, name) for other in others])
 
 
-def _wire_open(module: Any) -> None:
+def _wire_open(_module: Any) -> None:
     others: list[tuple[Any, str]] = [(io, "open")]
     if "_io" in sys.modules:
         others.append((sys.modules["_io"], "open"))
@@ -399,17 +398,13 @@ def wire() -> None:
     _wired.append(True)
     when_imported("builtins", _wire_open)
     when_imported("os", _wire_os)
-    for name in ("tarfile", "bz2"):
-        when_imported(name, _late_binding)
     for name, functions in READERS.items():
-        when_imported(name, _placer(functions))
+        when_imported(name, placer(functions))
 
 
-def _late_binding(module: Any) -> None:
-    """A module that keeps ``open`` under a name of its own: if it was imported after us it has ours already."""
+def placer(functions: dict[str, Callable[..., Any]]) -> Callable[[Any], None]:
+    """What puts wrappers on a module's functions and on methods of its classes."""
 
-
-def _placer(functions: dict[str, Callable[..., Any]]) -> Callable[[Any], None]:
     def hook(module: Any) -> None:
         for path, wrapper in functions.items():
             holder, dot, name = path.rpartition(".")
@@ -417,12 +412,12 @@ def _placer(functions: dict[str, Callable[..., Any]]) -> Callable[[Any], None]:
             if where is None:
                 continue
             original = vars(where).get(name)
-            place(where, name, wrapper, others=_aliases(original, name) if not dot else ())
+            place(where, name, wrapper, others=aliases(original, name) if not dot else ())
 
     return hook
 
 
-def _aliases(original: Any, name: str) -> list[tuple[Any, str]]:
+def aliases(original: Any, name: str) -> list[tuple[Any, str]]:
     """The other modules of the same library that hold a function under its name, so that it stays one object."""
     library = (getattr(original, "__module__", None) or "").partition(".")[0]
     if not library:

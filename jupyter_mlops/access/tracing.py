@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
+import stat
 import threading
 import time
 import weakref
@@ -198,7 +198,7 @@ class Trace:
                 found = None
             if touched.existed is None:
                 touched.existed = found is not None
-            if found is not None and (touched.read or (keeps and found.st_size)):
+            if found is not None and stat.S_ISREG(found.st_mode) and (touched.read or (keeps and found.st_size)):
                 touched.before = self.versions.at_once(path, self)
                 touched.read = True
             return touched
@@ -282,11 +282,3 @@ def _before_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
-
-
-def caller() -> Any:
-    """The nearest frame that is no wrapper's."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("jupyter_mlops.access"):
-        frame = frame.f_back  # type: ignore[assignment]
-    return frame

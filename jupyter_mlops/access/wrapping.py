@@ -16,16 +16,43 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 import wrapt
 
 from jupyter_mlops.access.tracing import MUTED, active, current, problem
 
-Report = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-"""Called with the instance and the arguments before the original; its answer goes to the second report."""
-Result = Callable[[Any, Any, tuple[Any, ...], dict[str, Any], Any], None]
-"""Called with what the report before answered, the instance, the arguments, and what the original returned."""
+
+class Call:
+    """A call of something wrapped, as its reports see it.
+
+    Attributes
+    ----------
+    instance
+        What a method is bound to.
+    args, kwargs
+        As the caller gave them.
+    note
+        What the report before the call answered.
+    result
+        What the original returned; there is none yet in the report before.
+    """
+
+    __slots__ = ("args", "instance", "kwargs", "note", "result")
+
+    def __init__(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.instance, self.args, self.kwargs = instance, args, kwargs
+        self.note: Any = None
+        self.result: Any = None
+
+    def argument(self, position: int, *names: str) -> Any:
+        """An argument by its place, or by any of its names; None where it was left out."""
+        if len(self.args) > position:
+            return self.args[position]
+        return next((self.kwargs[name] for name in names if name in self.kwargs), None)
+
+
+Report = Callable[[Call], Any]
 
 _placed: Final[list[tuple[Any, str, Any, Any]]] = []
 _hooked: Final[set[str]] = set()
@@ -33,8 +60,8 @@ _wanted: Final[dict[str, list[Callable[[Any], None]]]] = {}
 _on: list[bool] = [False]
 
 
-class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
-    def __reduce_ex__(self, protocol: int) -> Any:
+class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return self.__wrapped__.__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
@@ -47,12 +74,12 @@ class _Bound(wrapt.BoundFunctionWrapper):  # type: ignore[misc]
         return self
 
 
-class Wrapped(wrapt.FunctionWrapper):  # type: ignore[misc]
+class Wrapped(wrapt.FunctionWrapper):  # type: ignore[type-arg]
     """A function and its reports; pickled and copied as the function is: by name, as itself."""
 
     __bound_function_wrapper__ = _Bound
 
-    def __reduce_ex__(self, protocol: int) -> Any:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return self.__wrapped__.__qualname__
 
     def __reduce__(self) -> Any:
@@ -119,7 +146,7 @@ def _as_caller_with_locals(frame: Any, function: Any, args: Any, kwargs: Any) ->
     return eval(_SCOPED, frame.f_globals, names)  # noqa: S307 - a constant of ours
 
 
-def reporting(before: Report | None, after: Result | None, *, scope: bool = False) -> Callable[..., Any]:
+def reporting(before: Report | None, after: Report | None = None, *, scope: bool = False) -> Callable[..., Any]:
     """The body of a wrapper: report, call the original once, report.
 
     Parameters
@@ -131,11 +158,11 @@ def reporting(before: Report | None, after: Result | None, *, scope: bool = Fals
     """
 
     def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        note = None
+        call = Call(instance, args, kwargs)
         silent = current.get() is MUTED
         if before is not None and not silent:
             try:
-                note = before(instance, args, kwargs)
+                call.note = before(call)
             except BaseException as error:  # noqa: BLE001 - nothing of ours may reach the user's code
                 problem(error)
                 silent = True
@@ -149,7 +176,8 @@ def reporting(before: Report | None, after: Result | None, *, scope: bool = Fals
             raise
         if after is not None and not silent:
             try:
-                after(note, instance, args, kwargs, result)
+                call.result = result
+                after(call)
             except BaseException as error:  # noqa: BLE001 - as above; the user gets the original's result
                 problem(error)
         return result
@@ -166,7 +194,7 @@ def place(holder: Any, name: str, wrapper: Callable[..., Any], *, others: Iterab
     original = space.get(name)
     if original is None or isinstance(original, Wrapped):
         return
-    ours = Wrapped(original, wrapper, enabled=active.__len__)
+    ours = Wrapped(original, wrapper, enabled=active.__len__)  # type: ignore[arg-type]  # any truth will do
     for where, attribute in ((holder, name), *others):
         held = vars(where).get(attribute)
         if held is original:
