@@ -770,3 +770,56 @@ def test_a_store_that_can_not_be_written_stops_no_notebook(
     assert (result.status, result.run) == ("done", None)
     assert shown(result.output)["cell-1"] == "1\n"
     assert "this run is not on record" in caplog.text
+
+
+# -- with capture in the kernel --------------------------------------------------------------------------------------
+
+
+def test_each_executed_cell_has_one_record_with_its_id_and_notebook_and_outputs_are_those_without_capture(
+    tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = notebook(
+        tmp_path / "a.ipynb",
+        "import random\nprint('a')\nxs = [alpha]",
+        "xs.append(2)\nxs",
+        "%time y = 3",
+        "",
+        "from IPython.display import display, HTML\n"
+        "h = display(HTML('<b>x</b>'), display_id=True)\nh.update(HTML('<i>y</i>'))",
+        "sorted({str(n) for n in range(9)}, key=hash), get_ipython().execution_count, sorted(set(globals()) - {'_ih'})",
+        "1 / 0",
+        "print('never')",
+        parameters="alpha = 1",
+    )
+    monkeypatch.setenv("JUPYTER_MLOPS_STRICT", "1")
+    result = pipelines.run_notebook(path, output=tmp_path / "with.ipynb", parameters={"alpha": 5}, project=project)
+    assert result.gaps == []
+    assert result.status == "failed"
+    runs = project.store.cell_runs(run=result.run, newest_first=False)
+    ran = ["cell-1", "injected-parameters", "cell-2", "cell-3", "cell-4", "cell-6", "cell-7", "cell-8"]
+    assert [one.started.cell for one in runs] == ran
+    assert {one.started.notebook for one in runs} == {"a.ipynb"}
+    assert [one.status for one in runs] == ["done"] * 7 + ["error"]
+    assert [run.id for run in project.store.runs()] == [result.run], "the kernel's cells belong to this run"
+
+    (tmp_path / "hide").mkdir()
+    (tmp_path / "hide" / "jupyter_mlops.py").write_text("raise ModuleNotFoundError('no jupyter_mlops here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hide"))
+    bare = pipelines.run_notebook(path, output=tmp_path / "bare.ipynb", parameters={"alpha": 5}, project=project)
+    assert bare.gaps
+    assert project.store.cell_runs(run=bare.run) == []
+
+    def comparable(name: str) -> list[Any]:
+        cells = json.loads((tmp_path / name).read_text())["cells"]
+        return [
+            # `%time` tells a time, which is another each time
+            (
+                [] if cell["source"][:1] == ["%time y = 3"] else cell.get("outputs"),
+                cell.get("execution_count"),
+                cell["source"],
+            )
+            for cell in cells
+            if "papermill-error-cell-tag" not in cell["metadata"]["tags"]
+        ]
+
+    assert comparable("with.ipynb") == comparable("bare.ipynb")
