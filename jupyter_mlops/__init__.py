@@ -76,6 +76,8 @@ def load_ipython_extension(shell: Any) -> None:
     from jupyter_mlops import capture
 
     capture.load(shell)
+    shell.register_magic_function(_magic, magic_kind="line", magic_name="mlops")
+    shell.set_hook("complete_command", _complete, str_key="%mlops")
 
 
 def unload_ipython_extension(shell: Any) -> None:
@@ -83,3 +85,23 @@ def unload_ipython_extension(shell: Any) -> None:
     from jupyter_mlops import capture
 
     capture.unload(shell)
+    shell.magics_manager.magics["line"].pop("mlops", None)
+    shell.strdispatchers["complete_command"].strs.pop("%mlops", None)
+
+
+# The command tree is loaded when its first word is typed, and not with the extension.
+
+
+def _magic(line: str) -> Any:
+    """The commands of `mlops`, in a cell: ``%mlops status``."""
+    from IPython import get_ipython
+
+    from jupyter_mlops import magics
+
+    return magics.run_line(get_ipython(), line)
+
+
+def _complete(shell: Any, event: Any) -> list[str]:
+    from jupyter_mlops import magics
+
+    return magics.complete(shell, event)

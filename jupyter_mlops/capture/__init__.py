@@ -53,8 +53,6 @@ def load(shell: Any) -> None:
     hooks = Hooks(shell, one)
     setattr(shell, _MARK, hooks)
     set_session(one)
-    shell.register_magic_function(_magic, magic_kind="line", magic_name="mlops")
-    shell.set_hook("complete_command", _complete, str_key="%mlops")
     hooks.install()
     atexit.register(one.close)
 
@@ -69,24 +67,6 @@ def unload(shell: Any) -> None:
     hooks.session.close()
     atexit.unregister(hooks.session.close)
     set_session(None)
-    shell.magics_manager.magics["line"].pop("mlops", None)
-    shell.strdispatchers["complete_command"].strs.pop("%mlops", None)
-
-
-def _complete(shell: Any, event: Any) -> list[str]:
-    """What may come next on a line of ``%mlops``."""
-    from jupyter_mlops import magics
-
-    return magics.complete(shell, event)
-
-
-def _magic(line: str) -> Any:
-    """The commands of `mlops`, in a cell: ``%mlops status``."""
-    from IPython import get_ipython
-
-    from jupyter_mlops import magics  # type: ignore[attr-defined,unused-ignore]
-
-    return magics.run_line(get_ipython(), line)
 
 
 def register_model(model: object, name: str, **options: Any) -> int:

@@ -206,7 +206,9 @@ class Job:
 
     def environment(self) -> dict[str, str]:
         """The variables of the kernel's process."""
-        environ = dict(os.environ if self.project is None else self.project.environ)
+        from jupyter_mlops.project import Project
+
+        environ = dict((self.project or Project(Path())).environ)
         # The order of a set of texts follows the hash seed: a run is to be repeatable.
         environ.setdefault("PYTHONHASHSEED", "0")
         environ["JUPYTER_MLOPS_HEADLESS"] = "1"
