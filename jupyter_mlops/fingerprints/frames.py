@@ -133,7 +133,7 @@ def _at(place: str, walk: Walk, write: Any, value: Any) -> Node:
         raise
 
 
-def _labels(names: Any) -> list[str]:
+def labels(names: Any) -> list[str]:
     """The columns' names as told in facts: texts and numbers; anything else by its place."""
     if "_data" not in names.__dict__:
         return (
