@@ -120,7 +120,10 @@ def _pandas(one: Any, kind: type) -> list[Any]:
     known = loaded("pandas", qualname_of_type(kind)) is kind or loaded("pandas.arrays", qualname_of_type(kind)) is kind
     if not known:
         return []
-    state = object.__getattribute__(one, "__dict__") if "__dict__" in dir(kind) else {}
+    try:
+        state = object.__getattribute__(one, "__dict__")
+    except AttributeError:  # an extension array written in Cython has none
+        state = {}
     if "_mgr" in state:
         return [block.values for block in state["_mgr"].blocks]
     parts = [
