@@ -211,7 +211,7 @@ class Access:
         try:
             found = os.stat(path)
         except OSError:  # deleted, moved away, or never made
-            if touched.existed is not False and not touched.handles:
+            if touched.existed:
                 seen.files_written.append(Artifact(name=name, kind="file", why="deleted by this cell"))
             return 0
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):

@@ -27,9 +27,9 @@ _PATHS: Final = frozenset({"pathlib", "pathlib._local", "posixpath"})
 def _open(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Stands on ``open``: a Python frame, two look-ups and an entry in a dict more than the original."""
     mode = args[1] if len(args) > 1 else kwargs.get("mode", "r") if kwargs else "r"
-    if mode != "r" and mode != "rb":
-        return _open_otherwise(wrapped, args, kwargs, mode)
     try:
+        if mode != "r" and (mode != "rb" or len(args) > 2 or "buffering" in kwargs):
+            return _open_otherwise(wrapped, args, kwargs, mode)
         file = wrapped(*args, **kwargs)
     except BaseException as error:
         bare(error)
@@ -65,7 +65,7 @@ def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
         args, kwargs = _with_the_warning(args, kwargs, mode)
         file = wrapped(*args, **kwargs)
     except BaseException as error:
-        bare(error, 2)
+        bare(error)
         if error.__traceback__ is not None and error.__traceback__.tb_frame.f_code is _with_the_warning.__code__:
             bare(error)
         raise
@@ -359,7 +359,7 @@ READERS: Final[dict[str, dict[str, Callable[..., Any]]]] = {
         "BaseProcess.start": _gap("processes", lambda _: "a process was started: files it touched are not seen")
     },
 }  # fmt: skip
-"""Module, function in it, wrapper: what opens files without Python's ``open``. Names that are not there are left out."""
+"""Module, function in it, wrapper: what opens files without Python's ``open``. What is not there is left out."""
 
 
 def _os_open() -> Callable[..., Any]:

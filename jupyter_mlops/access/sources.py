@@ -7,10 +7,10 @@ the library has already read), else the record says why there is none. Parameter
 from __future__ import annotations
 
 import glob
+import inspect
 import os
 import re
 import sys
-import types
 import weakref
 from typing import Any, Final
 
@@ -51,45 +51,55 @@ def _file_address(scheme: str, path: str, trace: Trace) -> str:
 # nothing that can be seen but its type's identity, and whose cursors report what they execute.
 
 
-def _on_execute(name: str) -> Any:
+def _on_execute(name: str) -> tuple[Any, Any]:
+    """The method of that name for the subclass of Cursor, and the one for that of Connection."""
     import sqlite3
 
     original = getattr(sqlite3.Cursor, name)
 
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not active:
-            frames, call = 1, original
-            try:
-                return call(self, *args, **kwargs)
-            except BaseException as error:
-                bare(error, frames)
-                raise
         try:
             result = as_caller(sys._getframe(1))(original, (self, *args), kwargs)
         except BaseException as error:
             bare(error, 2)
             raise
-        try:
-            path = self.connection._path
-            for trace in traces():
-                trace.asked(_file_address("sqlite", path, trace), _text(args[0] if args else None), _HANDED_ON)
-        except BaseException as error:  # noqa: BLE001 - the user's statement is done
-            problem(error)
+        _executed(self.connection, args)
         return result
 
-    execute.__name__, execute.__qualname__, execute.__doc__ = name, f"Cursor.{name}", original.__doc__
-    execute.__text_signature__ = original.__text_signature__  # type: ignore[attr-defined]
-    return execute
+    def from_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = as_caller(sys._getframe(1))(original, (self.cursor(), *args), kwargs)
+        except BaseException as error:
+            bare(error, 2)
+            raise
+        _executed(self, args)
+        return result
+
+    for function, holder in ((execute, sqlite3.Cursor), (from_connection, sqlite3.Connection)):
+        function.__name__, function.__qualname__ = name, f"{holder.__name__}.{name}"
+        function.__doc__ = getattr(holder, name).__doc__
+    return execute, from_connection
+
+
+def _executed(connection: Any, args: tuple[Any, ...]) -> None:
+    if not active:
+        return
+    try:
+        for trace in traces():
+            trace.asked(_file_address("sqlite", connection._path, trace), _text(args[0] if args else None), _HANDED_ON)
+    except BaseException as error:  # noqa: BLE001 - the user's statement is done
+        problem(error)
 
 
 def _sqlite_classes() -> tuple[type, type]:
     import sqlite3
 
+    reporting_ = {name: _on_execute(name) for name in ("execute", "executemany", "executescript")}
     cursor = type(
         "Cursor",
         (sqlite3.Cursor,),
         {"__slots__": (), "__module__": "sqlite3", "__doc__": sqlite3.Cursor.__doc__}
-        | {name: _on_execute(name) for name in ("execute", "executemany", "executescript")},
+        | {name: both[0] for name, both in reporting_.items()},
     )
 
     def make(self: Any, factory: Any = cursor) -> Any:
@@ -99,7 +109,8 @@ def _sqlite_classes() -> tuple[type, type]:
     connection = type(
         "Connection",
         (sqlite3.Connection,),
-        {"__slots__": ("_path",), "__module__": "sqlite3", "__doc__": sqlite3.Connection.__doc__, "cursor": make},
+        {"__slots__": ("_path",), "__module__": "sqlite3", "__doc__": sqlite3.Connection.__doc__, "cursor": make}
+        | {name: both[1] for name, both in reporting_.items()},
     )
     return connection, cursor
 
@@ -173,6 +184,8 @@ def _frame_after(call: Call) -> None:
         if not asked:
             again = next((item for key, item in trace.sources.items() if key[1] == query), None)
             asked = [again or trace.asked(address, _text(query), _HANDED_ON)]
+        exact = [item for key, item in trace.sources.items() if item in asked and key[1] == query]
+        asked = exact if len(exact) == 1 else asked
         if len(asked) != 1 or asked[0] is None:
             continue
         if made is None:
@@ -327,28 +340,32 @@ def _requests_after(call: Call) -> None:
 
 def _httpx_after(call: Call) -> None:
     request = call.argument(0, "request")
-    if isinstance(call.result, types.CoroutineType):
+    if inspect.iscoroutine(call.result):
         _http(str(request.url), request.method, None, None, "", "asked in the background: the answer is not seen")
         return
     body = vars(call.result).get("_content")
-    _http(
-        str(request.url), request.method, call.result.status_code, body, call.result.headers.get("Content-Type", ""), _UNREAD
-    )  # fmt: skip
+    media = call.result.headers.get("Content-Type", "")
+    _http(str(request.url), request.method, call.result.status_code, body, media, _UNREAD)
 
 
 def _urllib3_after(call: Call) -> None:
     """Record what goes to a service by urllib3 alone; what requests sends is recorded there, with its body."""
-    frame = sys._getframe(3)
+    frame: Any = sys._getframe(3)
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith(("requests.", "botocore.")):
             return
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     path = call.argument(1, "url")
     port = f":{call.instance.port}" if call.instance.port else ""
+    media = call.result.headers.get("Content-Type", "")
     _http(
-        f"{call.instance.scheme}://{call.instance.host}{port}{path}", call.argument(0, "method"), call.result.status, None,
-        call.result.headers.get("Content-Type", ""), _UNREAD,
-    )  # fmt: skip
+        f"{call.instance.scheme}://{call.instance.host}{port}{path}",
+        call.argument(0, "method"),
+        call.result.status,
+        None,
+        media,
+        _UNREAD,
+    )
 
 
 # -- object stores ---------------------------------------------------------------------------------------------------

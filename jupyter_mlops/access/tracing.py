@@ -219,9 +219,9 @@ class Trace:
             for path in [path for path in self.files if path == source or path.startswith(source + os.sep)]:
                 there = target + path[len(source) :]
                 old, new = self.files.pop(path), self.touched(there)
+                if old.existed is not False:
+                    self._lost(path, old)
                 if new is not None:
-                    if not old.written:
-                        self.kept(path, old)
                     new.written = True
                     new.handles += old.handles
             new = self.touched(target)
@@ -241,11 +241,10 @@ class Trace:
             if touched is not None:
                 touched.written = True
 
-    def kept(self, path: str, old: Touched) -> None:
-        """Keep the version that was read of a file which is about to lose its name."""
-        if old.read or old.before is not None:
-            again = self.files.setdefault(path, Touched())
-            again.read, again.before, again.existed = True, old.before, True
+    def _lost(self, path: str, old: Touched) -> None:
+        """A name from before the cell is gone; what was read under it is kept."""
+        gone = self.files[path] = Touched()
+        gone.read, gone.before, gone.existed, gone.written = old.read, old.before, True, True
 
     def asked(self, address: str, query: str, why: str, type_: str = "") -> Asked | None:
         """A source was asked something."""

@@ -243,9 +243,17 @@ def put_on() -> None:
 
 
 def take_off() -> None:
-    """Put the original objects back, where ours are still in their place."""
+    """Put the original objects back, where ours are still in their place, and where a library took ours over."""
     _on[0] = False
+    libraries = {""}
     while _placed:
         holder, name, original, ours = _placed.pop()
+        libraries.add((getattr(original, "__module__", None) or "").partition(".")[0])
         if vars(holder).get(name) is ours:
             setattr(holder, name, original)
+    for title, module in list(sys.modules.items()):
+        # ``from .core import *``, run while the wrapper was on, has carried it on; users' own modules may keep it
+        if title.partition(".")[0] in libraries and isinstance(module, types.ModuleType):
+            for name, value in list(vars(module).items()):
+                if type(value) is Wrapped:
+                    setattr(module, name, value.__wrapped__)
