@@ -34,6 +34,9 @@ _CLOCK: Final = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
 active: Final[list[Trace]] = []
 """The traces of the cells that run now. Its length is what switches the wrappers on."""
 current: Final[ContextVar[Trace | None]] = ContextVar("jupyter_mlops_trace", default=None)
+OURS: Final = ("mlops-", "jupyter-mlops-")
+"""How the names of this package's own threads begin: what they touch, no cell touches."""
+
 problems: Final[list[BaseException]] = []
 """Errors of our own that were kept from users; the newest twenty."""
 
@@ -69,6 +72,8 @@ def _unclear(*, outlived: bool) -> tuple[Trace, ...]:
             trace.gap("background work", "a task of an earlier cell touched files or sources while this one ran")
         return running
     here = threading._active.get(get_ident())  # type: ignore[attr-defined]  # current_thread() would make a dummy
+    if here is not None and here.name.startswith(OURS):
+        return ()
     young = tuple(trace for trace in running if here is not None and here not in trace.threads)
     if len(young) == 1:
         return young

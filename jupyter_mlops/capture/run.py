@@ -302,7 +302,7 @@ class Session:
             return
         if self._unsurrounded:
             if wait:
-                self.surroundings.wait(wait)
+                self.surroundings.look(wait)
             if not self.surroundings.missing:
                 cells, self._unsurrounded = self._unsurrounded, []
                 for cell_run in cells:
