@@ -1,12 +1,9 @@
-"""What a cell reads and writes, read off its text; and the graph that cell runs make when their edges are walked back.
+"""What a cell reads and writes, read off its text.
 
-The first half, `names_in`, reads a cell's syntax tree in the order in which Python would run it. A name counts as read
-only where it may be looked up before the cell itself has surely bound it; what a function reads counts once the function
-is mentioned, not where it is defined. Text cannot say what ``xs.append(1)`` changes: `namespace` adds that by looking at
-the objects. Where text cannot say anything (``exec``, a foreign magic), the answer says so in `CellNames.opaque`.
-
-The second half knows records only through the look-ups it is given: it walks ``after`` and ``made`` back and returns a
-frozen `Graph`. Records come from disk and may be hostile, so every walk visits a cell run once, whatever they say.
+`names_in` walks a cell's syntax tree in the order in which Python would run it. A name counts as read only where it may
+be looked up before the cell itself has surely bound it; what a function reads counts once the function is mentioned,
+not where it is defined. Text cannot say what ``xs.append(1)`` changes: `namespace` adds that by looking at the objects.
+Where text cannot say anything (``exec``, a foreign magic), the answer says so in `CellNames.opaque`.
 """
 
 from __future__ import annotations
@@ -14,15 +11,10 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
-
-from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.records import Artifact, CellRun, Digest, ModelVersion, Record, short
-
-# -- the names in a cell ---------------------------------------------------------------------------------------------
 
 
 class CellNames(msgspec.Struct, frozen=True):
@@ -62,7 +54,7 @@ _LARGEST_SOURCE: Final = 1_000_000
 
 @functools.lru_cache(maxsize=1024)
 def names_in(source: str) -> CellNames:
-    """Read the names a cell reads, writes and deletes.
+    r"""Read the names a cell reads, writes and deletes.
 
     Parameters
     ----------
@@ -76,7 +68,7 @@ def names_in(source: str) -> CellNames:
 
     Examples
     --------
-    >>> names = names_in("total = sum(xs)\\ndf['mean'] = total / n")
+    >>> names = names_in("total = sum(xs)\ndf['mean'] = total / n")
     >>> sorted(names.reads), sorted(names.writes)
     (['df', 'n', 'sum', 'xs'], ['total'])
     """
@@ -461,7 +453,7 @@ class _Reader:
     def subscript(self, node: ast.Subscript) -> None:
         base = node.value
         if isinstance(base, ast.Name) and base.id in ("Out", "_oh") and isinstance(node.slice, ast.Constant):
-            self.load(f"_{node.slice.value}")  # Out[3] is _3
+            self.load(f"_{node.slice.value!r}")  # Out[3] is _3
         self.expression(base)
         self.expression(node.slice)
 
@@ -580,21 +572,19 @@ _EXPRESSIONS: Final[dict[type, Callable[[_Reader, Any], None]]] = {
 }  # fmt: skip
 _SHELL_CALLS: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput"})
 _HARMLESS_CALLS: Final = frozenset({"set_next_input", "register_magic_function", "show_usage"})
-_HARMLESS_MAGICS: Final = frozenset(
-    """
-    alias alias_magic autoawait autocall automagic autoreload bookmark cat cd clear colors conda config connect_info
-    cp dhist dirs doctest_mode env history hist killbgscripts ldir less lf lk ll load_ext loadpy ls lsmagic lx magic mamba man
-    matplotlib mkdir mlops more mv notebook page pastebin pdb pdef pdoc pfile pinfo pinfo2 pip popd pprint precision
-    psearch psource pushd pwd pycat qtconsole quickref recall rehashx reload_ext rm rmdir save sc set_env subshell sx
-    system tb unalias unload_ext uv who who_ls whos xmode
-""".split()
-)
-_HARMLESS_CELLS: Final = frozenset(
-    """
-    ! HTML SVG bash html javascript js latex markdown perl pypy python python2 python3 ruby script sh svg sx system
-    writefile file
-""".split()
-)
+_HARMLESS_MAGICS: Final = frozenset({
+    "alias", "alias_magic", "autoawait", "autocall", "automagic", "autoreload", "bookmark", "cat", "cd", "clear", "colors",
+    "conda", "config", "connect_info", "cp", "dhist", "dirs", "doctest_mode", "env", "history", "hist", "killbgscripts",
+    "ldir", "less", "lf", "lk", "ll", "load_ext", "loadpy", "ls", "lsmagic", "lx", "magic", "mamba", "man", "matplotlib",
+    "mkdir", "mlops", "more", "mv", "notebook", "page", "pastebin", "pdb", "pdef", "pdoc", "pfile", "pinfo", "pinfo2",
+    "pip", "popd", "pprint", "precision", "psearch", "psource", "pushd", "pwd", "pycat", "qtconsole", "quickref",
+    "recall", "rehashx", "reload_ext", "rm", "rmdir", "save", "sc", "set_env", "subshell", "sx", "system", "tb",
+    "unalias", "unload_ext", "uv", "who", "who_ls", "whos", "xmode",
+})  # fmt: skip
+_HARMLESS_CELLS: Final = frozenset({
+    "!", "HTML", "SVG", "bash", "html", "javascript", "js", "latex", "markdown", "perl", "pypy", "python", "python2",
+    "python3", "ruby", "script", "sh", "svg", "sx", "system", "writefile", "file",
+})  # fmt: skip
 
 
 def _is_shell(node: ast.expr) -> bool:
@@ -644,7 +634,6 @@ def _arguments(arguments: ast.arguments) -> Iterator[ast.arg]:
 def _body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: _Reader) -> _Body:
     """What a function's body, and the functions in it, look up and bind outside themselves."""
     body = _Body()
-    inner = _Reader()  # only as the reader of nested definitions, magics and opaque calls
     local = {argument.arg for argument in _arguments(node.args)}
     local |= {parameter.name for parameter in getattr(node, "type_params", ())}
     outside: set[str] = set()
@@ -691,8 +680,7 @@ def _body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: 
             if isinstance(part, ast.Name):
                 body.loads.add(part.id)
             elif isinstance(part, ast.Call):
-                inner.opaque.clear()
-                _look_at_call(part, inner, reader)
+                _look_at_call(part, reader)
             parts.extend(ast.iter_child_nodes(part))
     local -= outside
     body.loads -= local
@@ -700,7 +688,7 @@ def _body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: 
     return body
 
 
-def _look_at_call(node: ast.Call, inner: _Reader, reader: _Reader) -> None:
+def _look_at_call(node: ast.Call, reader: _Reader) -> None:
     func = node.func
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
     if name in _SEEDS:

@@ -14,15 +14,17 @@ import msgspec
 
 from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable
 from jupyter_mlops.lineage import NOTHING, CellNames
-from jupyter_mlops.namespace.reach import NOWHERE, Reach, reach
+from jupyter_mlops.namespace.reach import NOWHERE, Reach, own_state, reach
 from jupyter_mlops.records import Artifact, Digest, Gap, digest_of
 
 _IPYTHON: Final = re.compile(
     r"_|__|___|_i|_ii|_iii|_i\d+|_\d+|_ih|_oh|_dh|_sh|_exit_code|_pydev\w*|In|Out|exit|quit|get_ipython|__\w+__"
 )
 _RESULT: Final = re.compile(r"_\d+")
-_BACKGROUND: Final = ("ipykernel", "IPython", "zmq", "tornado", "traitlets", "debugpy", "pydevd", "tqdm", "jupyter_mlops",
-                      "_pydevd_bundle", "jupyter_client")  # fmt: skip
+_BACKGROUND: Final = (
+    "ipykernel", "IPython", "zmq", "tornado", "traitlets", "debugpy", "pydevd", "_pydevd_bundle", "jupyter_client", "tqdm",
+    "jupyter_mlops",
+)  # fmt: skip
 _BEFORE_US: Final = "made by no recorded cell"
 
 
@@ -96,7 +98,7 @@ class Settled(NamedTuple):
 class _Entry:
     """A variable as it was last seen, without a reference to its value."""
 
-    __slots__ = ("artifact", "checked", "constant", "costly", "id", "made", "reach", "ref", "touched")
+    __slots__ = ("artifact", "checked", "constant", "costly", "id", "made", "own", "reach", "ref", "touched")
 
     def __init__(self, value: object, artifact: Artifact, made: Digest | None, reach: Reach, checked: int) -> None:
         self.id = id(value)
@@ -105,6 +107,7 @@ class _Entry:
         self.made = made
         self.touched: Digest | None = None  # a later cell that may have changed it, where its content cannot tell
         self.reach = reach
+        self.own: Digest | None = None  # of its own state, where its fingerprint tells also of globals it uses
         self.checked = checked
         self.constant = False  # cannot change in place
         self.costly = False  # did not fit the budget when it was last tried
@@ -166,6 +169,7 @@ class Namespace:
         self._ns = user_ns
         self._budget = budget
         self._hidden = hidden or frozenset
+        self._nobodys: Container[str] = ()
         self._secret = secret
         self._pid = os.getpid()
         self._closed = False
@@ -178,7 +182,7 @@ class Namespace:
         self._tick = 0
         self._doubt = 0  # what was last checked at this tick or before may have been changed by nobody we see
         self._open: list[Before] = []
-        self._threads = {thread.ident for thread in threading.enumerate()}
+        self._threads = weakref.WeakSet(threading.enumerate())
         self._late: list[_Late] = []
         self._settled: list[Settled] = []
         self._worker: threading.Thread | None = None
@@ -202,11 +206,12 @@ class Namespace:
             return Before(off=True)
         self._join()
         self._tick += 1
+        self._nobodys = self._hidden()
         now = dict.copy(self._ns)
         ids = self._identities(now)
         before = Before(names=names, inside=bool(self._open))
         if ids != self._ids:
-            self._drift(now, ids)
+            self._drift(ids)
         if self._others():
             self._doubt = self._tick - 1
         if names.reads or names.writes:
@@ -219,7 +224,7 @@ class Namespace:
     def _look(self, before: Before, now: dict[str, Any]) -> None:
         """Follow the names a cell mentions, through the functions it may call, and note their versions."""
         budget = Budget(self._budget)
-        hidden = self._hidden()
+        hidden = self._nobodys
         seen: dict[int, Fingerprint] = {}
         waiting = list(before.names.reads)
         while waiting:
@@ -239,9 +244,7 @@ class Namespace:
             waiting.extend(found.loads)
             waiting.extend(found.stores)
 
-    def _read(
-        self, before: Before, name: str, value: Any, budget: Budget, seen: dict[int, Fingerprint]
-    ) -> Reach:
+    def _read(self, before: Before, name: str, value: Any, budget: Budget, seen: dict[int, Fingerprint]) -> Reach:
         entry = self._entries.get(name)
         if entry is None or not self._trusted(entry, value):
             entry = self._checked(before, name, value, entry, budget, seen)
@@ -266,7 +269,7 @@ class Namespace:
         seen: dict[int, Fingerprint],
     ) -> _Entry:  # fmt: skip
         """Fingerprint a value that is about to be read and whose version is not proved."""
-        if entry is not None and entry.costly and entry.holds(value):
+        if entry is not None and entry.holds(value) and (entry.costly or self._unchanged(entry, value, budget)):
             return entry
         artifact = self._artifact(name, value, budget, seen, before.facts)
         if entry is not None and entry.holds(value) is not False and artifact.digest == entry.artifact.digest:
@@ -278,7 +281,9 @@ class Namespace:
         elif entry is not None or name in self._lost:
             made = entry.made if entry is not None else self._lost[name]
             since = f" since cell run {made.partition(':')[2][:10]}" if made else ""
-            before.gaps.append(Gap(subject=name, reason=f"changed{since}, by no recorded cell{self._and_threads()}", blocks=True))
+            before.gaps.append(
+                Gap(subject=name, reason=f"changed{since}, by no recorded cell{self._and_threads()}", blocks=True)
+            )
         elif not _shared_by_all(value):
             before.gaps.append(Gap(subject=name, reason=_BEFORE_US, blocks=True))
         return self._enter(name, value, artifact, None)
@@ -302,6 +307,7 @@ class Namespace:
         if before.off or self._off():
             return Delta()
         self._close_cell(before)
+        self._nobodys = self._hidden()
         now = dict.copy(self._ns)
         ids = self._identities(now)
         threads = self._others()
@@ -322,7 +328,7 @@ class Namespace:
             gaps.append(Gap(subject="variables", reason="another cell ran at the same time: changes may be its"))
         self._ids = ids
         self._note_results(ids, cell_run)
-        pending = self._postpone(pass_.late, pass_, gaps)
+        pending = self._postpone(pass_.late, gaps)
         return Delta(
             inputs=list(before.inputs.values()), outputs=list(pass_.outputs.values()), removed=removed,
             after=[one for one in before.after if one != cell_run], gaps=gaps, facts=before.facts, pending=pending,
@@ -355,7 +361,8 @@ class Namespace:
         if before.early:
             changed |= before.early & ids.keys()
         if self._dead:
-            dead, self._dead = self._dead, set()
+            dead = self._dead.copy()  # the set itself stays: the weak references' callbacks know it
+            self._dead.clear()
             changed |= {name for name in dead & ids.keys() if self._died(name, now)}
         return {name for name in changed if self._visible(name)}, removed
 
@@ -370,15 +377,17 @@ class Namespace:
             if name in bound or name not in now or not self._visible(name):
                 continue
             entry = self._entries.get(name)
-            if (failed or name in names.maybe or name not in names.writes) and entry is not None and entry.holds(now[name]):
+            if (
+                (failed or name in names.maybe or name not in names.writes)
+                and entry is not None
+                and entry.holds(now[name])
+            ):
                 continue  # the very object it was: this way through the cell did not bind it
             bound[name] = None
-        if failed:
-            for name in names.writes - changed:
-                before.names = msgspec.structs.replace(names, maybe=names.writes | before.stores)
-                break
-        elif before.stores:
-            before.names = msgspec.structs.replace(names, maybe=names.maybe | (before.stores - (names.writes - names.maybe)))
+        unsure = names.writes if failed else names.maybe
+        if before.stores or failed:
+            sure = names.writes - unsure
+            before.names = msgspec.structs.replace(names, maybe=unsure | (before.stores - sure))
         return list(bound)
 
     def _note_results(self, ids: dict[str, int], cell_run: Digest) -> None:
@@ -433,6 +442,10 @@ class Namespace:
             why=found.why,
         )  # fmt: skip
 
+    def _unchanged(self, entry: _Entry, value: Any, budget: Budget) -> bool:
+        """Whether a value that uses globals is itself what it was, whatever has become of them."""
+        return entry.own is not None and entry.own == fingerprint(own_state(value, self._ns), budget=budget).digest
+
     def _enter(self, name: str, value: Any, artifact: Artifact, made: Digest | None) -> _Entry:
         """Note a variable as it is now."""
         if made is not None:
@@ -443,6 +456,8 @@ class Namespace:
         entry.constant = constant or _shared_by_all(value)
         if not constant:
             entry.ref = self._weak(name, value)
+        if entry.reach.loads:
+            entry.own = fingerprint(own_state(value, self._ns), budget=Budget(self._budget)).digest
         if old is not None and old.reach.objects:
             self._unhold(name, old.reach)
         for one in entry.reach.objects:
@@ -476,7 +491,7 @@ class Namespace:
 
     # -- between cells -----------------------------------------------------------------------------------------------
 
-    def _drift(self, now: dict[str, Any], ids: dict[str, int]) -> None:
+    def _drift(self, ids: dict[str, int]) -> None:
         """Take in what changed while no cell was known to run."""
         get = self._ids.get
         for name in [name for name, identity in ids.items() if get(name) != identity]:
@@ -494,7 +509,7 @@ class Namespace:
         self._ids = ids
 
     def _visible(self, name: str) -> bool:
-        return name not in self._hidden() and not _IPYTHON.fullmatch(name)
+        return name not in self._nobodys and not _IPYTHON.fullmatch(name)
 
     @staticmethod
     def _identities(now: dict[str, Any]) -> dict[str, int]:
@@ -508,7 +523,7 @@ class Namespace:
         found = [
             thread.name
             for thread in threading.enumerate()
-            if thread.ident not in known and not (type(thread).__module__ or "").startswith(_BACKGROUND)
+            if thread not in known and not (type(thread).__module__ or "").startswith(_BACKGROUND)
             and thread is not self._worker
         ]  # fmt: skip
         return ", ".join(sorted(found)[:5])
@@ -522,13 +537,17 @@ class Namespace:
 
     # -- while the kernel is idle ------------------------------------------------------------------------------------
 
-    def _postpone(self, late: Iterable[_Late], pass_: _Pass, gaps: list[Gap]) -> int:
+    def _postpone(self, late: Iterable[_Late], gaps: list[Gap]) -> int:
         late = list(late)
         if not late:
             return 0
-        reason = "another cell goes on" if self._open else f"threads are running: {self._others()}" if self._others() else ""
+        reason = (
+            "another cell goes on" if self._open else f"threads are running: {self._others()}" if self._others() else ""
+        )
         if reason:
-            gaps.extend(Gap(subject=one.name, reason=f"not fingerprinted: over the budget, and {reason}") for one in late)
+            gaps.extend(
+                Gap(subject=one.name, reason=f"not fingerprinted: over the budget, and {reason}") for one in late
+            )
             return 0
         self._late.extend(late)
         self.idle()
@@ -559,7 +578,11 @@ class Namespace:
         with self._lock:
             entry = self._entries.get(one.name)
             if artifact is None or artifact.digest is None or entry is None or entry.id != one.identity:
-                why = artifact.why if artifact is not None and not budget.cancelled else "the next cell began before it was done"
+                why = (
+                    artifact.why
+                    if artifact is not None and not budget.cancelled
+                    else "the next cell began before it was done"
+                )
                 gap = Gap(subject=one.name, reason=f"not fingerprinted: {why}")
                 self._settled.append(Settled(one.cell_run, [], [gap], {}))
                 if entry is not None and entry.id == one.identity:
@@ -658,6 +681,9 @@ class _Pass:
         self.done.add(name)
         if entry.constant:
             return
+        if of._unchanged(entry, value, self.budget):
+            self.refresh(name, entry, value)
+            return
         artifact = of._artifact(name, value, self.budget, self.seen, self.facts)
         if artifact.digest is not None and artifact.digest == entry.artifact.digest:
             self.refresh(name, entry, value)
@@ -695,5 +721,6 @@ def _doubtful(names: CellNames) -> bool:
 
 def _shared_by_all(value: Any) -> bool:
     """Modules, and the functions of others: nobody's variables, though a name points to them."""
-    kind = type(value)
-    return kind in (types.ModuleType, types.BuiltinFunctionType, types.FunctionType)
+    return type(value) is types.ModuleType or (
+        type(value) is types.BuiltinFunctionType and type(value.__self__) is types.ModuleType
+    )

@@ -42,14 +42,13 @@ _NODES: Final = 5_000
 _ITEMS: Final = 200_000
 _SCALARS: Final = frozenset({
     int, float, str, bytes, bool, complex, type(None), range, type(Ellipsis), type(NotImplemented), types.ModuleType,
-    types.BuiltinFunctionType, types.CodeType, types.WrapperDescriptorType, types.MethodDescriptorType,
+    types.CodeType, types.WrapperDescriptorType, types.MethodDescriptorType,
     types.GetSetDescriptorType, types.MemberDescriptorType, types.ClassMethodDescriptorType, weakref.ref,
     types.TracebackType, types.FrameType,
 })  # fmt: skip
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset})
 _dict_of_type: Final = type.__dict__["__dict__"].__get__
 _mro_of_type: Final = type.__dict__["__mro__"].__get__
-_module_of: Final = types.MappingProxyType.get
 
 
 def reach(value: object, user_ns: dict[str, Any]) -> Reach:
@@ -72,15 +71,18 @@ def reach(value: object, user_ns: dict[str, Any]) -> Reach:
     return Reach(frozenset(walk.objects), frozenset(walk.loads), frozenset(walk.stores), walk.complete)
 
 
-def _is_library(value: object, user_ns: dict[str, Any]) -> bool:
+def _is_library(value: Any, user_ns: dict[str, Any]) -> bool:
     """Functions and classes that were not written in the notebook: shared by all, changed by nobody."""
-    if type(value) is types.FunctionType:
+    kind = type(value)
+    if kind is types.FunctionType:
         return value.__globals__ is not user_ns
+    if kind is types.BuiltinFunctionType:
+        return value.__self__ is None or type(value.__self__) is types.ModuleType
     return isinstance_of_type(value) and not _is_users_class(value, user_ns)
 
 
 def isinstance_of_type(value: object) -> bool:
-    """Whether a value is a class, judged by its type alone: ``isinstance`` would ask the value for its ``__class__``."""
+    """Whether a value is a class, judged by its type alone: `isinstance` would ask the value for its ``__class__``."""
     kind = type(value)
     return kind is type or type in _mro_of_type(kind)
 
@@ -100,7 +102,7 @@ class _Walk:
     def follow(self, value: object) -> None:
         queue: list[Any] = [value]
         # The walk itself must not be found: its list refers to everything it has still to see.
-        seen = self.objects
+        seen: set[int] = set()
         left = _NODES
         while queue:
             one = queue.pop()
@@ -110,7 +112,7 @@ class _Walk:
             left -= 1
             if left < 0:
                 self.complete = False
-                return
+                break
             if kind in _SEQUENCES:
                 seen.add(id(one))
                 self.items(one, queue)
@@ -125,9 +127,12 @@ class _Walk:
                 if _is_users_class(one, self.user_ns):
                     seen.add(id(one))
                     self.class_(one, queue)
+            elif kind is types.BuiltinFunctionType:
+                queue.append(one.__self__)
             elif not immutable(one):
                 seen.add(id(one))
                 self.other(one, kind, queue)
+        self.objects |= seen
 
     def items(self, items: Any, queue: list[Any], size: int | None = None) -> None:
         size = len(items) if size is None else size
@@ -193,3 +198,57 @@ def global_names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
             loads |= inner[0]
             stores |= inner[1]
     return frozenset(loads), frozenset(stores)
+
+
+def own_state(value: object, user_ns: dict[str, Any]) -> object:
+    """What a value that holds functions of the user is made of, without the globals that these functions use.
+
+    A function's fingerprint tells what its globals are; whether *it* changed is another question. Functions stand as
+    the identity of their code, with what they hold; instances and classes as what hangs on them.
+    """
+    return _project(value, user_ns, 8)
+
+
+def _project(value: Any, user_ns: dict[str, Any], depth: int) -> Any:
+    kind = type(value)
+    if kind in _SCALARS or immutable(value):
+        return value if kind is not types.ModuleType else id(value)
+    if not depth:
+        return id(value)
+    deeper = depth - 1
+    if kind is types.FunctionType:
+        if value.__globals__ is not user_ns:
+            return id(value)
+        held = [_content(cell) for cell in value.__closure__ or ()]
+        parts = [id(value.__code__), value.__defaults__, value.__kwdefaults__, held, value.__dict__]
+        return [_project(part, user_ns, deeper) for part in parts]
+    if kind in (list, tuple) and len(value) <= _NODES:
+        return [_project(item, user_ns, deeper) for item in value]
+    if kind is dict and len(value) <= _NODES:
+        return [(_project(key, user_ns, deeper), _project(item, user_ns, deeper)) for key, item in list(value.items())]
+    if isinstance_of_type(value):
+        if not _is_users_class(value, user_ns):
+            return id(value)
+        names = _dict_of_type(value)
+        return [(key, _project(names[key], user_ns, deeper)) for key in names if type(key) is str and key[:2] != "__"]
+    if _is_users_class(kind, user_ns) and "__dict__" in _dict_of_type(_root(kind)):
+        state = _dict_of_type(_root(kind))["__dict__"]
+        if type(state) is types.GetSetDescriptorType:
+            return [id(kind), _project(state.__get__(value), user_ns, deeper)]
+    return value
+
+
+def _root(kind: type) -> type:
+    """The first class, from the top, that gives its instances attributes."""
+    base: type
+    for base in reversed(_mro_of_type(kind)):
+        if "__dict__" in _dict_of_type(base) and base is not type:
+            return base
+    return kind
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None  # not assigned yet

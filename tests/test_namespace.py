@@ -1,0 +1,511 @@
+"""The user's variables between two cells: no read or change missing from the record, none invented, nothing touched."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import gc
+import os
+import threading
+import weakref
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jupyter_mlops.lineage import names_in
+from jupyter_mlops.namespace import Delta, Namespace
+
+
+class Notebook:
+    """Cells run one after another, each with its record: as a kernel would, without one."""
+
+    def __init__(self, **options):
+        self.variables = {"__name__": "__main__"}
+        self.namespace = Namespace(self.variables, **options)
+        self.count = 0
+
+    def run(self, source: str, *, meanwhile=None) -> Delta:
+        self.count += 1
+        before = self.namespace.before(source, names_in(source))
+        failed = False
+        try:
+            exec(source, self.variables)
+        except Exception:
+            failed = True
+        if meanwhile:
+            meanwhile()
+        return self.namespace.after(before, cell(self.count), failed=failed)
+
+
+def cell(count: int) -> str:
+    return f"blake3:{count:064x}"
+
+
+def reads(delta):
+    return {one.name for one in delta.inputs}
+
+
+def writes(delta):
+    return {one.name for one in delta.outputs}
+
+
+def after(delta):
+    return {int(one.partition(":")[2], 16) for one in delta.after}
+
+
+def run_all(*sources):
+    notebook = Notebook()
+    for source in sources:
+        delta = notebook.run(source)
+    return delta
+
+
+def test_a_cell_reads_the_version_before_it_and_makes_the_next():
+    notebook = Notebook()
+    first = notebook.run("xs = [1]")
+    second = notebook.run("xs.append(2)")
+    assert second.inputs[0].digest == first.outputs[0].digest
+    assert second.inputs[0].made == cell(1)
+    assert second.outputs[0].digest != first.outputs[0].digest
+    assert second.outputs[0].made == cell(2)
+    assert after(second) == {1}
+
+
+@pytest.mark.parametrize(
+    ("sources", "changed"),
+    [
+        (("a = []", "b = a", "b.append(1)"), {"a", "b"}),
+        (("a = []", "d = {'deep': [{'a': a}]}", "d['deep'][0]['a'].append(1)"), {"a", "d"}),
+        (("a = []", "t = (a, 1)", "a.append(1)"), {"a", "t"}),
+        (("a = []", "class C: pass", "c = C(); c.items = a", "c.items.append(1)"), {"a", "c"}),
+        (("a = []", "def f(x, acc=a): acc.append(x)", "f(1)"), {"a", "f"}),
+        (("a = []", "def f(x):\n  a.append(x)", "f(1)"), {"a"}),
+        (("a = []", "def make():\n  held = a\n  return lambda: held.append(1)", "g = make()", "g()"), {"a", "g"}),
+        (("a = []", "import functools", "p = functools.partial(a.append, 1)", "p()"), {"a", "p"}),
+        (("a = []", "def f(): a.append(1)", "fs = {'f': f}", "fs['f']()"), {"a"}),
+        (("n = 1", "def f():\n  global n\n  n += 1", "f()"), {"n"}),
+        (("a = []", "it = (a.append(i) for i in range(2))", "list(it)"), {"a"}),
+        (("a = []", "class C:\n  def add(self): a.append(1)", "c = C()", "c.add()"), {"a"}),
+        (("a = []", "m = a.append", "m(1)"), {"a", "m"}),
+        (("import numpy as np", "z = np.ones(4)", "v = z[1:]", "v[0] = 2"), {"z", "v"}),
+        (("import numpy as np", "z = np.ones((2, 2))", "v = z.T.reshape(-1)[::2]; w = z[0]", "w[:] = 5"), {"z", "w"}),
+        (("import numpy as np", "o = np.empty(1, dtype=object); o[0] = a = []", "o[0].append(1)"), {"a", "o"}),
+        (("import pandas as pd", "df = pd.DataFrame({'a': [1., 2.]})", "w = df['a'].array", "w[0] = 9"), {"df", "w"}),
+        (("import pandas as pd", "df = pd.DataFrame({'a': [1., 2.]})", "df['b'] = df['a'] * 2"), {"df"}),
+        (("import pandas as pd", "df = pd.DataFrame({'a': [1., 2.]})", "df.loc[0, 'a'] = 3"), {"df"}),
+        (
+            (
+                "import numpy as np, pandas as pd", "z = np.ones((3, 2))",
+                "df = pd.DataFrame(z, columns=list('ab'), copy=False)", "z[0, 0] = 7",
+            ),
+            {"z", "df"},
+        ),
+        (("import collections", "a = []", "q = collections.deque([a])", "q[0].append(1)"), {"a", "q"}),
+        (("a = []; a.append(a)", "a.append(1)"), {"a"}),
+    ],
+)  # fmt: skip
+def test_a_change_through_one_name_is_a_change_of_all_that_share(sources, changed):
+    found = writes(run_all(*sources))
+    # a function or an iterator may count as changed with what it holds, or have no digest to tell by
+    assert changed - {"f", "g"} <= found <= changed
+
+
+def test_a_new_object_at_the_old_address_is_a_write():
+    notebook = Notebook()
+    notebook.run("import numpy as np; a = np.ones(1000)")
+    delta = notebook.run("del a; a = np.ones(1000)")
+    assert writes(delta) == {"a"}
+    assert delta.removed == []
+    # the same behind our back: nothing in the text names it
+    notebook.run("def again():\n  global a\n  del a\n  a = np.ones(1000)")
+    assert writes(notebook.run("again()")) == {"a"}
+
+
+def test_what_a_cell_only_reads_it_does_not_write():
+    notebook = Notebook()
+    notebook.run("import pandas as pd; df = pd.DataFrame({'a': [1, 2]}); xs = [1]; n = 3; f = len")
+    delta = notebook.run("df['a'].sum() + len(xs) + n + f(xs)")
+    assert reads(delta) == {"df", "xs", "n", "f"}
+    assert writes(delta) == set()
+
+
+def test_a_branch_not_taken_writes_nothing():
+    notebook = Notebook()
+    notebook.run("n = 1; xs = [1]")
+    assert writes(notebook.run("if n > 5:\n  n = 1; xs = [1]")) == set()
+    assert writes(notebook.run("if n == 1:\n  n = 2; xs = [2]")) == {"n", "xs"}
+
+
+def test_an_error_leaves_what_was_not_reached_unwritten():
+    notebook = Notebook()
+    notebook.run("a = 1; b = 2")
+    assert writes(notebook.run("a = 5\n1 / 0\nb = 7")) == {"a"}
+
+
+def test_deleted_names_are_removed():
+    notebook = Notebook()
+    notebook.run("a = 1; b = 2")
+    delta = notebook.run("del a")
+    assert delta.removed == ["a"]
+    assert reads(notebook.run("b")) == {"b"}
+
+
+def test_exec_is_seen_by_its_effects_and_leaves_a_gap():
+    notebook = Notebook()
+    notebook.run("code = 'made = [1]'")
+    delta = notebook.run("exec(code)")
+    assert writes(delta) == {"made"}
+    assert [gap.subject for gap in delta.gaps] == ["exec"]
+
+
+def test_what_a_star_import_brings_is_written():
+    assert writes(run_all("from string import *")) >= {"ascii_letters", "Template"}
+
+
+def test_a_change_behind_our_back_is_a_gap_and_no_guess():
+    notebook = Notebook()
+    notebook.run("xs = [1]; hidden = 5")
+    notebook.variables["xs"].append(2)
+    notebook.variables["hidden"] = 6
+    delta = notebook.run("len(xs) + hidden") if notebook.run("unrelated = 1") else None
+    assert writes(delta) == set()
+    assert {gap.subject for gap in delta.gaps} == {"xs", "hidden"}
+    assert all("changed since cell run" in gap.reason and gap.blocks for gap in delta.gaps)
+    assert all(one.made is None for one in delta.inputs)
+    assert notebook.run("len(xs) + hidden").gaps == []
+
+
+def test_what_was_there_before_recording_is_read_with_a_digest_and_a_gap():
+    variables = {"xs": [1, 2]}
+    namespace = Namespace(variables)
+    before = namespace.before("xs", names_in("xs"))
+    delta = namespace.after(before, cell(1))
+    assert delta.inputs[0].digest is not None
+    assert [gap.subject for gap in delta.gaps] == ["xs"]
+
+
+def test_a_thread_that_changes_what_no_cell_mentions_is_a_gap_that_names_it():
+    notebook = Notebook()
+    notebook.run("xs = [1]")
+    go, stop = threading.Event(), threading.Event()
+
+    def change():
+        go.wait()
+        notebook.variables["xs"].append(2)
+        stop.wait()
+
+    thread = threading.Thread(target=change, name="user-thread")
+    notebook.run("pass", meanwhile=thread.start)
+    go.set()
+    while len(notebook.variables["xs"]) < 2:
+        pass
+    delta = notebook.run("len(xs)")
+    stop.set()
+    thread.join()
+    assert [gap.subject for gap in delta.gaps] == ["xs"]
+    assert "user-thread" in delta.gaps[0].reason
+
+
+def test_a_dict_that_threads_fill_meanwhile_raises_nothing():
+    notebook = Notebook()
+    ends = threading.Event()
+
+    def fill():
+        number = 0
+        while not ends.is_set():
+            number += 1
+            notebook.variables[f"t{number % 500}"] = [number]
+            notebook.variables.pop(f"t{(number * 7) % 500}", None)
+
+    threads = [threading.Thread(target=fill) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(50):
+        notebook.run("x = [1]")
+        notebook.run("x.append(2)")
+    ends.set()
+    for thread in threads:
+        thread.join()
+    assert notebook.namespace.version("x") is not None
+
+
+def test_lifetimes_are_what_they_would_be_without_us():
+    class Value:
+        gone = False
+
+        def __del__(self):
+            Value.gone = True
+
+    notebook = Notebook()
+    notebook.variables["Value"] = Value
+    notebook.run("v = Value(); xs = [v]")
+    notebook.run("v; xs")
+    called = []
+    kept = weakref.ref(notebook.variables["v"], lambda _: called.append(1))
+    references = gc.get_referrers(notebook.variables["v"])
+    assert not any(one is not notebook.variables and type(one) not in (list, dict) for one in references)
+    del references
+    notebook.run("del v, xs")
+    assert Value.gone
+    assert called == [1]
+    assert kept() is None
+
+
+def test_what_does_not_fit_the_budget_settles_while_the_kernel_is_idle():
+    notebook = Notebook(budget=0.0005)
+    notebook.run("import numpy as np")
+    delta = notebook.run("big = np.arange(20_000_000)")
+    assert delta.pending == 1
+    assert delta.outputs[0].digest is None
+    assert "budget" in delta.outputs[0].why
+    notebook.namespace._worker.join()
+    (settled,) = notebook.namespace.settle()
+    assert settled.cell_run == cell(2)
+    assert settled.outputs[0].digest is not None
+    assert set(settled.facts) == {settled.outputs[0].facts}
+    assert notebook.run("big.sum()").inputs[0].digest == settled.outputs[0].digest
+    notebook.namespace.close()
+
+
+def test_what_is_not_done_when_the_next_cell_starts_is_a_gap():
+    notebook = Notebook(budget=0.0005)
+    notebook.run("import numpy as np")
+    notebook.run("big = np.ones(60_000_000)")
+    delta = notebook.run("big[0] = 2")
+    gaps = [gap for settled in notebook.namespace.settle() for gap in settled.gaps]
+    assert [gap.subject for gap in gaps] == ["big"]
+    assert delta.inputs[0].digest is None
+    notebook.namespace.close()
+    assert notebook.namespace._worker is None or not notebook.namespace._worker.is_alive()
+
+
+def test_an_untouched_value_is_not_fingerprinted_twice(monkeypatch):
+    from jupyter_mlops.namespace import observe
+
+    seen = []
+    real = observe.fingerprint
+
+    def counting(value, **options):
+        seen.append(type(value).__name__)
+        return real(value, **options)
+
+    monkeypatch.setattr(observe, "fingerprint", counting)
+    notebook = Notebook()
+    notebook.run("import numpy as np; a = np.ones(1000); b = np.zeros(10)")
+    seen.clear()
+    notebook.run("n = 1")
+    assert seen == ["int"]
+    notebook.run("b.sum()")
+    assert seen == ["int", "ndarray"]
+    notebook.run("c = a")
+    assert seen == ["int", "ndarray", "ndarray"]
+
+
+def test_secret_names_and_values_get_no_digest():
+    notebook = Notebook(secret=lambda name, value: "password" in name)
+    delta = notebook.run("password = 'hunter2'; plain = 1")
+    assert {one.name: one.digest is None for one in delta.outputs} == {"password": True, "plain": False}
+
+
+def test_hidden_names_are_nobodys_but_lead_to_the_cell_they_come_from():
+    notebook = Notebook(hidden=lambda: {"quit"})
+    notebook.run("xs = [1]", meanwhile=lambda: notebook.variables.update({"_": 5, "_1": 5, "_i1": "xs", "quit": 1}))
+    delta = notebook.run("y = _1 + 1")
+    assert reads(delta) == set()
+    assert writes(delta) == {"y"}
+    assert after(delta) == {1}
+
+
+def test_a_value_without_digest_leads_to_all_cells_that_touched_it():
+    notebook = Notebook()
+    notebook.run("it = iter([1, 2, 3])")
+    notebook.run("next(it)")
+    notebook.run("x = 1")
+    delta = notebook.run("next(it)")
+    assert after(delta) == {1, 2}
+    assert notebook.variables["it"].__length_hint__() == 1
+
+
+def test_a_cell_inside_a_cell_has_its_own_changes():
+    notebook = Notebook()
+    notebook.run("xs = [1]; inner = 0")
+    found = {}
+
+    def nested():
+        found["inner"] = notebook.run("inner = [2]")
+
+    notebook.variables["nested"] = nested
+    count = notebook.count + 1
+    before = notebook.namespace.before("x", names_in("early = 1; nested(); late = 2"))
+    exec("early = 1; nested(); late = 2", notebook.variables)
+    outer = notebook.namespace.after(before, cell(count + 50))
+    assert writes(found["inner"]) == {"inner"}
+    assert writes(outer) == {"early", "late"}
+
+
+def test_a_child_process_does_nothing():
+    notebook = Notebook()
+    notebook.run("xs = [1]")
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        delta = notebook.run("xs.append(2)")
+        os.write(write, b"quiet" if delta == Delta() and notebook.namespace.settle() == [] else b"spoke")
+        os._exit(0)
+    assert os.read(read, 5) == b"quiet"
+    os.waitpid(child, 0)
+    os.close(read)
+    os.close(write)
+    assert writes(notebook.run("xs.append(2)")) == {"xs"}
+
+
+def test_the_cell_in_which_recording_began_has_its_variables_too():
+    variables = {}
+    namespace = Namespace(variables)
+    variables["x"] = 1
+    assert writes(namespace.after(None, cell(1))) == {"x"}
+
+
+TOUCHED: list[str] = []
+
+
+def _trap(name):
+    def method(self, *arguments, **options):
+        TOUCHED.append(name)
+        raise RuntimeError(name)
+
+    return method
+
+
+_TRAPS = [
+    "__repr__", "__str__", "__len__", "__eq__", "__hash__", "__bool__", "__iter__", "__getattr__", "__getattribute__",
+    "__reduce__", "__reduce_ex__", "__copy__", "__deepcopy__", "__contains__", "__getitem__", "__call__", "__next__",
+    "__array__", "__dir__", "__sizeof__", "__index__", "__int__", "__float__", "__enter__", "__getstate__",
+]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_hostile_values_are_never_touched(data):
+    TOUCHED.clear()
+    notebook = Notebook()
+    makers = []
+    for number in range(data.draw(st.integers(1, 7))):
+        traps = data.draw(st.sets(st.sampled_from(_TRAPS), min_size=1))
+        base = data.draw(st.sampled_from(["object", "list", "dict", "int", "str", "type", "tuple", "slots"]))
+        home = data.draw(st.sampled_from(["__main__", "lib"]))
+        names = {name: _trap(name) for name in traps}
+        names["__module__"] = home
+        if base == "type":
+            value = type(f"M{number}", (type,), names)("made", (), {"__module__": home})
+        elif base == "slots":
+            value = type(f"S{number}", (), {**names, "__slots__": ("a", "__weakref__")})()
+        else:
+            value = type(f"C{number}", ({"object": object, "list": list, "dict": dict, "int": int, "str": str,
+                                         "tuple": tuple}[base],), names)()  # fmt: skip
+        shape = data.draw(st.integers(0, 4))
+        makers.append([value, [value], {"k": value}, (value, [value]), {1: [value]}][shape])
+        del value
+    for number, value in enumerate(makers):
+        notebook.variables[f"v{number}"] = value
+    for name in [f"v{number}" for number in range(len(makers))]:
+        notebook.run(name)
+        notebook.namespace.version(name)
+        notebook.run(f"w = {name}")
+    assert TOUCHED == []
+
+
+# -- generated programs against an oracle that looks at every variable ------------------------------------------------
+
+NAMES = ["a", "b", "c", "d"]
+
+
+@st.composite
+def statements(draw):
+    one, two = draw(st.sampled_from(NAMES)), draw(st.sampled_from(NAMES))
+    number = draw(st.integers(0, 9))
+    return draw(
+        st.sampled_from([
+            f"{one} = [{number}]", f"{one} = {number}", f"{one} = {two}", f"{one} = [{two}]", f"{one} = {{'k': {two}}}",
+            f"{one}.append({number})", f"{one}['n'] = {number}", f"{one}[0].append({number})", f"{one} += [{number}]",
+            f"del {one}", f"{one} = list({two})", f"for i in range(2): {one}.append(i)",
+            f"if {two}: {one} = [{number}]", f"def f(x=None):\n    {one}.append({number})\n    return {two}",
+            "f()", f"{one} = f()", f"{one} = [x for x in ({two}, {number})]", f"print({one}, end='')",
+            f"g = lambda: {one}.append({number})", "g()", f"{one} = np.ones(3)", f"{one} = {two}[1:]",
+            f"{one}[0] = {number}", f"{one} = f", f"try:\n    {one}.append(1)\nexcept Exception:\n    {two} = 3",
+        ])
+    )  # fmt: skip
+
+
+def content(variables):
+    """Every variable as text, by a way of its own: what it holds, in full."""
+    import pickle
+
+    found = {}
+    for name in [*NAMES, "f", "g", "i"]:
+        if name in variables:
+            value = variables[name]
+            if callable(value):
+                found[name] = ("code", value.__code__.co_code, value.__code__.co_names)
+            else:
+                try:
+                    found[name] = ("value", pickle.dumps(value) if "numpy" in str(type(value)) else repr(value))
+                except RecursionError:
+                    found[name] = ("deep",)
+    return found
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.lists(statements(), min_size=1, max_size=4), min_size=1, max_size=10))
+def test_no_change_is_missing_and_none_is_invented_in_generated_programs(cells):
+    import numpy as np
+
+    notebook = Notebook()
+    notebook.variables["np"] = np
+    notebook.run("a, b, c, d = [], [1], {}, 0")
+    last = {name: cell(1) for name in NAMES}
+    for lines in cells:
+        source = "\n".join(lines)
+        before = content(notebook.variables)
+        objects = {name: notebook.variables.get(name) for name in before}
+        delta = notebook.run(source)
+        now = content(notebook.variables)
+        changed = {
+            name for name in now
+            if before.get(name) != now[name] or objects[name] is not notebook.variables[name]
+        }  # fmt: skip
+        named = names_in(source)
+        assert changed <= writes(delta) | {"f", "g"}, source
+        # beyond what changed, only what the text binds, or a function it calls binds anew
+        assert writes(delta) <= changed | named.writes | {"f", "g"}, source
+        assert set(delta.removed) == before.keys() - now.keys()
+        assert not [gap for gap in delta.gaps if gap.subject in NAMES], source
+        for one in delta.inputs:
+            if one.name in last:
+                assert one.made == last[one.name], source
+        for one in delta.outputs:
+            last[one.name] = cell(notebook.count)
+        for name in delta.removed:
+            last.pop(name, None)
+        del objects
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(statements(), min_size=1, max_size=4))
+def test_no_read_is_missing_in_generated_cells(lines):
+    import numpy as np
+
+    class Spied(dict):
+        def __missing__(self, name):
+            looked.add(name)
+            if name not in given_names and not hasattr(builtins, name):
+                raise NameError(name)
+            return given_names[name] if name in given_names else getattr(builtins, name)
+
+    looked: set[str] = set()
+    given_names = {"a": [[1], 2], "b": [1], "c": {"n": [1]}, "d": 0, "np": np}
+    source = "\n".join(lines)
+    with contextlib.suppress(Exception):
+        exec(source, {}, Spied())
+    assert {name for name in looked if name in given_names} <= names_in(source).reads, source
