@@ -17,6 +17,7 @@ it. Here they have one spelling, a tagged string: ``"~nan"``, ``"~inf"``, ``"~-i
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 import os
 import re
@@ -36,6 +37,7 @@ Digest = NewType("Digest", str)
 
 _DIGEST: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*:[0-9a-f]{32,128}")
 _LARGEST: Final = 2**53
+_LONG: Final = re.compile(rb"(?<![.0-9])[0-9]{16}")
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
@@ -111,7 +113,29 @@ def plain(value: Any) -> Any:
         return sorted((plain(item) for item in value), key=_encode_sorted)
     if kind is bytes:
         return f"~bytes:{value.hex()}"
+    if issubclass(kind, msgspec.Struct):
+        return {
+            name: plain(item)
+            for name, default in _defaults(kind)
+            if (item := getattr(value, name)) != default or type(item) is not type(default)
+        }
+    # A number or text of a class of its own, as NumPy's float64, read without running any code of that class.
+    if issubclass(kind, float):
+        return plain(float.__pos__(value))
+    if issubclass(kind, int):
+        return plain(int.__index__(value))
+    if issubclass(kind, str):
+        return plain(str.__str__(value))
     return f"~type:{kind.__module__}.{kind.__qualname__}"
+
+
+@functools.cache
+def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
+    """A struct's fields, each with its default; NODEFAULT, which equals nothing, where it has none."""
+    return tuple(
+        (field.name, field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory())
+        for field in msgspec.structs.fields(kind)
+    )
 
 
 def unplain(value: Any) -> Any:
@@ -130,14 +154,12 @@ def unplain(value: Any) -> Any:
 
 
 def _spell(text: str) -> str:
-    if text.startswith("~"):
-        return "~" + text
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
             return "~utf8:" + text.encode("utf-8", "surrogatepass").hex()
-    return text
+    return "~" + text if text.startswith("~") else text
 
 
 def _unspell(text: str) -> Any:
@@ -170,18 +192,13 @@ def encode(value: Any, *, sort: bool = False) -> bytes:
     encoder = _encode_sorted if sort else _encode
     try:
         raw: bytes = encoder(value)
-    except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError):
-        return encoder(plain(_builtins(value)))
-    # Only these two can hide a value that needs its spelling: a NaN is encoded as null, a tag begins with a tilde.
-    if b'"~' in raw or b"null" in raw:
-        return encoder(plain(_builtins(value)))
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+        return encoder(plain(value))
+    # Only these can hide a value that needs its spelling: a NaN is encoded as null, a tag begins with a tilde, and an
+    # integer beyond 2^53 has sixteen digits that are no fraction.
+    if b'"~' in raw or b"null" in raw or _LONG.search(raw):
+        return encoder(plain(value))
     return raw
-
-
-def _builtins(value: Any) -> Any:
-    return msgspec.to_builtins(
-        value, enc_hook=lambda other: f"~type:{type(other).__module__}.{type(other).__qualname__}"
-    )
 
 
 T = TypeVar("T")
