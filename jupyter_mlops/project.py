@@ -96,6 +96,9 @@ class Project:
         ProjectMissing
             There is none, and `create` is off.
         """
+        told = os.environ.get("JUPYTER_MLOPS_PROJECT") if start is None else None
+        if told and (Path(told) / FOLDER / "format").is_file():
+            return cls(Path(told))  # a headless run's kernel records where the run does, wherever its notebook is
         found = cls.find(start)
         if found is not None:
             return found

@@ -11,7 +11,13 @@ import pytest
 
 # Every kernel, shell and subprocess that a test starts inherits these.
 os.environ["JUPYTER_MLOPS_STRICT"] = "1"
-for _name in ("JUPYTER_MLOPS_RUN", "JUPYTER_MLOPS_NOTEBOOK", "JUPYTER_MLOPS_HEADLESS", "JPY_SESSION_NAME"):
+for _name in (
+    "JUPYTER_MLOPS_PROJECT",
+    "JUPYTER_MLOPS_RUN",
+    "JUPYTER_MLOPS_NOTEBOOK",
+    "JUPYTER_MLOPS_HEADLESS",
+    "JPY_SESSION_NAME",
+):
     os.environ.pop(_name, None)
 
 
