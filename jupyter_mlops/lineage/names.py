@@ -308,20 +308,16 @@ class _Reader:
             self.expression(part)
         inner = _Reader()
         inner.bound = set(self.bound)
-        own: set[str] = set()
         bodies: list[_Body] = []
         # the body runs at once and binds its own names; its functions run when the class is used
         inner.block([part for part in node.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)])
-        own |= inner.writes
-        for part in node.body:
-            if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
-                own.add(part.name)
-                for decorator in part.decorator_list:
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
+                for decorator in method.decorator_list:
                     inner.expression(decorator)
-                bodies.append(inner.function(part))
+                bodies.append(inner.function(method))
         for name in inner.reads - {"__name__", "__module__", "__qualname__"}:
-            if name not in own or name not in ("property", "staticmethod", "classmethod"):
-                self.load(name)
+            self.load(name)
         for waiting in inner.later.values():
             bodies.extend(waiting)
         self.opaque.update(inner.opaque)
@@ -573,10 +569,10 @@ _EXPRESSIONS: Final[dict[type, Callable[[_Reader, Any], None]]] = {
 _SHELL_CALLS: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput"})
 _HARMLESS_CALLS: Final = frozenset({"set_next_input", "register_magic_function", "show_usage"})
 _HARMLESS_MAGICS: Final = frozenset({
-    "alias", "alias_magic", "autoawait", "autocall", "automagic", "autoreload", "bookmark", "cat", "cd", "clear", "colors",
-    "conda", "config", "connect_info", "cp", "dhist", "dirs", "doctest_mode", "env", "history", "hist", "killbgscripts",
-    "ldir", "less", "lf", "lk", "ll", "load_ext", "loadpy", "ls", "lsmagic", "lx", "magic", "mamba", "man", "matplotlib",
-    "mkdir", "mlops", "more", "mv", "notebook", "page", "pastebin", "pdb", "pdef", "pdoc", "pfile", "pinfo", "pinfo2",
+    "alias", "alias_magic", "autoawait", "autocall", "automagic", "autoreload", "bookmark", "cat", "cd", "clear",
+    "colors", "conda", "config", "connect_info", "cp", "dhist", "dirs", "doctest_mode", "env", "history", "hist",
+    "killbgscripts", "ldir", "less", "lf", "lk", "ll", "load_ext", "loadpy", "ls", "lsmagic", "lx", "magic", "mamba", "man",
+    "matplotlib", "mkdir", "mlops", "more", "mv", "notebook", "page", "pastebin", "pdb", "pdef", "pdoc", "pfile", "pinfo", "pinfo2",
     "pip", "popd", "pprint", "precision", "psearch", "psource", "pushd", "pwd", "pycat", "qtconsole", "quickref",
     "recall", "rehashx", "reload_ext", "rm", "rmdir", "save", "sc", "set_env", "subshell", "sx", "system", "tb",
     "unalias", "unload_ext", "uv", "who", "who_ls", "whos", "xmode",

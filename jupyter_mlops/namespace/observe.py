@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import os
 import re
 import threading
@@ -22,8 +24,8 @@ _IPYTHON: Final = re.compile(
 )
 _RESULT: Final = re.compile(r"_\d+")
 _BACKGROUND: Final = (
-    "ipykernel", "IPython", "zmq", "tornado", "traitlets", "debugpy", "pydevd", "_pydevd_bundle", "jupyter_client", "tqdm",
-    "jupyter_mlops",
+    "ipykernel", "IPython", "zmq", "tornado", "traitlets", "debugpy", "pydevd", "_pydevd_bundle", "jupyter_client",
+    "tqdm", "jupyter_mlops",
 )  # fmt: skip
 _BEFORE_US: Final = "made by no recorded cell"
 
@@ -315,6 +317,8 @@ class Namespace:
             self._doubt = self._tick
         gaps = before.gaps
         changed, removed = self._moved(now, ids, before)
+        self._note_results(changed, cell_run)
+        changed = {name for name in changed if self._visible(name)}
         bound = self._bound(before, now, changed, failed=failed)
         pass_ = _Pass(self, before, now, cell_run, Budget(self._budget))
         for name in bound:
@@ -327,7 +331,6 @@ class Namespace:
         if before.shared:
             gaps.append(Gap(subject="variables", reason="another cell ran at the same time: changes may be its"))
         self._ids = ids
-        self._note_results(ids, cell_run)
         pending = self._postpone(pass_.late, gaps)
         return Delta(
             inputs=list(before.inputs.values()), outputs=list(pass_.outputs.values()), removed=removed,
@@ -352,8 +355,7 @@ class Namespace:
         changed: set[str] = set()
         removed: list[str] = []
         if ids != old:
-            get = old.get
-            changed = {name for name, identity in ids.items() if get(name) != identity}
+            changed = set(_differing(ids, old))
             if len(old) + sum(name not in old for name in changed) != len(ids):
                 removed = sorted(name for name in old.keys() - ids.keys() if self._visible(name))
                 for name in removed:
@@ -364,7 +366,7 @@ class Namespace:
             dead = self._dead.copy()  # the set itself stays: the weak references' callbacks know it
             self._dead.clear()
             changed |= {name for name in dead & ids.keys() if self._died(name, now)}
-        return {name for name in changed if self._visible(name)}, removed
+        return changed, removed
 
     def _died(self, name: str, now: dict[str, Any]) -> bool:
         entry = self._entries.get(name)
@@ -390,9 +392,11 @@ class Namespace:
             before.names = msgspec.structs.replace(names, maybe=unsure | (before.stores - sure))
         return list(bound)
 
-    def _note_results(self, ids: dict[str, int], cell_run: Digest) -> None:
+    def _note_results(self, changed: set[str], cell_run: Digest) -> None:
         """Remember which cell left ``_`` and its like behind."""
-        counted = [name for name in ids if name[:1] == "_" and name not in self._results and _RESULT.fullmatch(name)]
+        counted = [
+            name for name in changed if name[:1] == "_" and name not in self._results and _RESULT.fullmatch(name)
+        ]
         if counted:
             results = self._results
             for name, previous in (("___", "__"), ("__", "_")):
@@ -493,8 +497,7 @@ class Namespace:
 
     def _drift(self, ids: dict[str, int]) -> None:
         """Take in what changed while no cell was known to run."""
-        get = self._ids.get
-        for name in [name for name, identity in ids.items() if get(name) != identity]:
+        for name in _differing(ids, self._ids):
             if not self._visible(name):
                 continue
             if self._open:
@@ -709,6 +712,15 @@ class _Pass:
             for one in found.objects:
                 of._holders.setdefault(one, set()).add(name)
         entry.reach = found
+
+
+def _differing(ids: dict[str, int], old: dict[str, int]) -> list[str]:
+    """Names that are new or have another object than before."""
+    names = list(ids)
+    if names[: len(old)] == list(old):
+        # the usual case, for which nothing need be looked up
+        return [*itertools.compress(names, map(operator.ne, ids.values(), old.values())), *names[len(old) :]]
+    return [name for name, identity in ids.items() if old.get(name) != identity]
 
 
 def _late(artifact: Artifact) -> bool:

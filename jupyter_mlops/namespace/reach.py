@@ -48,6 +48,8 @@ _SCALARS: Final = frozenset({
 })  # fmt: skip
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset})
 _dict_of_type: Final = type.__dict__["__dict__"].__get__
+_module_of_type: Final = type.__dict__["__module__"].__get__
+_LIBRARIES: Final = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch"})
 _mro_of_type: Final = type.__dict__["__mro__"].__get__
 
 
@@ -162,14 +164,21 @@ class _Walk:
                 queue.extend(list(_dict_of_type(base).values()))
 
     def other(self, one: Any, kind: type, queue: list[Any]) -> None:
-        self.objects |= buffers(one)
-        if _is_users_class(kind, self.user_ns):
+        root = str(_module_of_type(kind)).partition(".")[0]
+        if root in _LIBRARIES:
+            if kind.__name__.endswith(("Dtype", "DType")):
+                return  # one object for all columns of that type, and none of theirs to change
+            held = buffers(one)
+            self.objects |= held
+            numpy = sys.modules.get("numpy")
+            if numpy is not None and kind is getattr(numpy, "ndarray", None):
+                if one.dtype.hasobject and one.size <= _ITEMS:
+                    queue.extend(one.ravel().tolist())
+                return
+            if len(held) > 1:
+                return  # its memory is known; the rest are caches and types that all such values have in common
+        elif _is_users_class(kind, self.user_ns):
             queue.append(kind)
-        numpy = sys.modules.get("numpy")
-        if numpy is not None and kind is getattr(numpy, "ndarray", None):
-            if one.dtype.hasobject and one.size <= _ITEMS:
-                queue.extend(one.ravel().tolist())
-            return
         queue.extend(gc.get_referents(one))
 
 
