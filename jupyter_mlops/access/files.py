@@ -28,7 +28,7 @@ def _open(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str,
     """Stands on ``open``: a Python frame, two look-ups and an entry in a dict more than the original."""
     mode = args[1] if len(args) > 1 else kwargs.get("mode", "r") if kwargs else "r"
     try:
-        if mode != "r" and (mode != "rb" or len(args) > 2 or "buffering" in kwargs):
+        if mode != "r" and (mode != "rb" or "buffering" in kwargs or (len(args) > 2 and args[2] == 1)):
             return _open_otherwise(wrapped, args, kwargs, mode)
         file = wrapped(*args, **kwargs)
     except BaseException as error:
@@ -217,7 +217,7 @@ def paths_in(value: Any) -> Iterator[str]:
         path = path.removeprefix("file://")
     if _REMOTE in path:
         for trace in traces():
-            trace.asked(_clean(path), "", "opened by the library itself: what it answered is not seen")
+            trace.asked(clean_url(path), "", "opened by the library itself: what it answered is not seen")
         return
     path = os.path.expanduser(path)
     if _MAGIC.isdisjoint(path) or os.path.exists(path):
@@ -228,10 +228,11 @@ def paths_in(value: Any) -> Iterator[str]:
         yield from sorted(glob.glob(path, recursive=True))[:10_000]
 
 
-def _clean(address: str) -> str:
-    from jupyter_mlops.redact import clean_url
+def clean_url(address: str) -> str:
+    """An address without its credentials; the rules for that are loaded when the first one comes."""
+    from jupyter_mlops import redact
 
-    return clean_url(address)
+    return redact.clean_url(address)
 
 
 def reads(position: int, *names: str) -> Callable[..., Any]:

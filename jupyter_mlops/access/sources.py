@@ -14,11 +14,10 @@ import sys
 import weakref
 from typing import Any, Final
 
-from jupyter_mlops.access.files import aliases, placer, plain_path, reads, writes
+from jupyter_mlops.access.files import aliases, clean_url, placer, plain_path, reads, writes
 from jupyter_mlops.access.tracing import MUTED, Trace, active, current, problem, traces
 from jupyter_mlops.access.wrapping import Call, as_caller, bare, place, reporting, when_imported
 from jupyter_mlops.records import digest_of
-from jupyter_mlops.redact import clean_url
 
 _QUERY_LIMIT: Final = 20_000
 _HANDED_ON: Final = "its rows were handed on one by one"

@@ -34,7 +34,7 @@ _CLOCK: Final = getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME)
 active: Final[list[Trace]] = []
 """The traces of the cells that run now. Its length is what switches the wrappers on."""
 current: Final[ContextVar[Trace | None]] = ContextVar("jupyter_mlops_trace", default=None)
-OURS: Final = ("mlops-", "jupyter-mlops-")
+OURS: Final = ("mlops-", "jupyter-mlops")
 """How the names of this package's own threads begin: what they touch, no cell touches."""
 
 problems: Final[list[BaseException]] = []
