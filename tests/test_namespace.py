@@ -385,7 +385,7 @@ _TRAPS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_hostile_values_are_never_touched(data):
     TOUCHED.clear()

@@ -571,11 +571,11 @@ _HARMLESS_CALLS: Final = frozenset({"set_next_input", "register_magic_function",
 _HARMLESS_MAGICS: Final = frozenset({
     "alias", "alias_magic", "autoawait", "autocall", "automagic", "autoreload", "bookmark", "cat", "cd", "clear",
     "colors", "conda", "config", "connect_info", "cp", "dhist", "dirs", "doctest_mode", "env", "history", "hist",
-    "killbgscripts", "ldir", "less", "lf", "lk", "ll", "load_ext", "loadpy", "ls", "lsmagic", "lx", "magic", "mamba", "man",
-    "matplotlib", "mkdir", "mlops", "more", "mv", "notebook", "page", "pastebin", "pdb", "pdef", "pdoc", "pfile", "pinfo", "pinfo2",
-    "pip", "popd", "pprint", "precision", "psearch", "psource", "pushd", "pwd", "pycat", "qtconsole", "quickref",
-    "recall", "rehashx", "reload_ext", "rm", "rmdir", "save", "sc", "set_env", "subshell", "sx", "system", "tb",
-    "unalias", "unload_ext", "uv", "who", "who_ls", "whos", "xmode",
+    "killbgscripts", "ldir", "less", "lf", "lk", "ll", "load_ext", "loadpy", "ls", "lsmagic", "lx", "magic",
+    "mamba", "man", "matplotlib", "mkdir", "mlops", "more", "mv", "notebook", "page", "pastebin", "pdb", "pdef",
+    "pdoc", "pfile", "pinfo", "pinfo2", "pip", "popd", "pprint", "precision", "psearch", "psource", "pushd", "pwd",
+    "pycat", "qtconsole", "quickref", "recall", "rehashx", "reload_ext", "rm", "rmdir", "save", "sc", "set_env",
+    "subshell", "sx", "system", "tb", "unalias", "unload_ext", "uv", "who", "who_ls", "whos", "xmode",
 })  # fmt: skip
 _HARMLESS_CELLS: Final = frozenset({
     "!", "HTML", "SVG", "bash", "html", "javascript", "js", "latex", "markdown", "perl", "pypy", "python", "python2",
