@@ -36,7 +36,7 @@ UNREADABLE: Final = "<redacted:unreadable>"
 """Stands for a whole text that could not be searched."""
 
 _MASKED: Final = re.compile(r"<redacted:[a-z-]+:\d+>|<redacted:unreadable>")
-_MOST: Final = 20_000
+_MOST: Final = 5_000
 """More candidates than this in one text, and it is withheld: it is not code, and time is bounded."""
 
 Span = tuple[int, int, str]
@@ -67,7 +67,7 @@ _ABOUT: Final = frozenset(
     "policy length len count counts type regex pattern size limit expiry expires ttl min max header format index idx "
     "ids required enabled error errors manager store provider class func fn usage cost budget rate sock socket agent "
     "method scheme mode reset strength score valid ok exists version algorithm logprob logprobs embedding embeddings "
-    "dim position positions freq frequency prob probs mask text map list set".split()
+    "endpoint endpoints dim position positions freq frequency prob probs mask text map list set".split()
 )
 _ASKING: Final = frozenset(
     "has is use show no num n max min len count check validate forgot verify without hide".split()
@@ -125,6 +125,7 @@ _PLAIN: Final = frozenset(
 _PLACEHOLDER: Final = re.compile(
     r"[*•.xX_\-]+|<[A-Za-z _\-]+>|\$\{?\w+\}?|\$\([^)]*\)|\{\{?[^{}]*\}?\}|%\(?\w+\)?s?%?|(?i:your|my|enter|insert)[ _\-].*"
 )
+_FIELD: Final = re.compile(r"\{[A-Za-z_][^{}\"']{0,200}\}")
 _RUN: Final = re.compile(r"[A-Za-z0-9]{16,}")
 _TYPES: Final = re.compile(r"[A-Za-z_][A-Za-z_.]*")
 
@@ -149,6 +150,8 @@ def _keylike(value: str) -> bool:
 
 def _worth_masking(strength: int, value: str) -> bool:
     bare = value.strip()
+    if "{" in bare:  # what a format string takes from elsewhere is no literal
+        bare = _FIELD.sub("", bare).strip()
     if len(bare) < 2 or bare.lower() in _PLAIN or _MASKED.fullmatch(bare) or _PLACEHOLDER.fullmatch(bare[:512]):
         return False
     if strength >= 3:
@@ -176,7 +179,7 @@ _FORMATS: Final[tuple[tuple[str, str, str], ...]] = (
     ("huggingface", "hf_", _A + r"{30,}+"),
     ("huggingface", "api_org_", _A + r"{30,}+"),
     ("anthropic", "sk-ant-", _W + r"{16,}+"),
-    ("openai", "sk-", r"(?=[A-Za-z_\-]{0,64}[0-9])[A-Za-z0-9_\-]{20,}+"),
+    ("openai", "sk-", _W + r"{20,}+"),
     ("stripe", "sk_live_", _A + r"{10,}+"),
     ("stripe", "sk_test_", _A + r"{10,}+"),
     ("stripe", "rk_live_", _A + r"{10,}+"),
@@ -250,60 +253,60 @@ def _by_first_letter(rules: Iterable[tuple[str, str]]) -> str:
     return "|".join(f"{re.escape(letter)}(?:{'|'.join(tails)})" for letter, tails in groups.items())
 
 
-_FORMAT: Final = re.compile(_by_first_letter((prefix, rest) for _, prefix, rest in _KINDS_BY_PREFIX))
+# Two of them have their mark in the middle of a word. All others begin one, so that the search leaps from word to
+# word without coming back: possessively, in C.
+_INNER: Final = ("Q~", ":AA")
+_BEGINS: Final = _by_first_letter((prefix, rest) for _, prefix, rest in _KINDS_BY_PREFIX if prefix not in _INNER)
+_BETWEEN: Final = r"(?:[^A-Za-z0-9\\]++|\\[nrt]?+)*+"
+_FORMAT: Final = re.compile(rf"{_BETWEEN}(?:(?!{_BEGINS})[A-Za-z0-9]++{_BETWEEN})*+(?P<found>{_BEGINS})")
+_ANYWHERE: Final = re.compile(_by_first_letter((prefix, rest) for _, prefix, rest in _FORMATS if prefix in _INNER))
 
 
 def _formats(text: str) -> Iterator[Span]:
-    for match in _FORMAT.finditer(text):
-        start, end = match.span()
+    match = _FORMAT.match(text)
+    while match is not None:
+        start, end = match.span("found")
         kind = next(kind for kind, prefix, _ in _KINDS_BY_PREFIX if text.startswith(prefix, start))
-        if kind == "azure":  # three characters and a digit stand before the mark
-            start -= 4
-            if start < 0 or not text[start + 3].isdigit():
-                continue
-        elif kind == "telegram":  # the bot's number stands before it
-            start -= len(text[max(0, start - 12) : start]) - len(text[max(0, start - 12) : start].rstrip("0123456789"))
-            if match.start() - start < 6:
-                continue
-        elif start and kind != "pem" and (text[start - 1].isalnum() or (text[start - 1] in "_/+" and kind != "slack")):
-            # in the middle of a word or of base64; an escape such as \n before it is no word
-            if not (start > 1 and text[start - 2] == "\\"):
-                continue
-        yield start, end, kind
+        if kind != "openai" or _tokenlike(text[start:end]):
+            yield start, end, kind
+        match = _FORMAT.match(text, end)
+    if any(mark in text for mark in _INNER):
+        yield from _inner(text)
+
+
+def _inner(text: str) -> Iterator[Span]:
+    for match in _ANYWHERE.finditer(text):
+        start, end = match.span()
+        if text[start] == "Q":  # three characters and a digit stand before the mark
+            if start >= 4 and text[start - 1].isdigit():
+                yield start - 4, end, "azure"
+        else:  # the bot's number stands before it
+            before = text[max(0, start - 12) : start]
+            digits = len(before) - len(before.rstrip("0123456789"))
+            if digits >= 6:
+                yield start - digits, end, "telegram"
 
 
 # -- structure -------------------------------------------------------------------------------------------------------
 
-_ANCHOR: Final = re.compile(
-    "(?:"
-    + _by_first_letter(
-        (word, "")
-        for word in (
-            "passw",
-            "passphrase",
-            "passcode",
-            "pass",
-            "pwd",
-            "pat",
-            "secret",
-            "sid",
-            "token",
-            "key",
-            "cred",
-            "auth",
-            "cookie",
-            "jwt",
-            "bearer",
-            "otp",
-            "apikey",
-            "dsn",
-        )
-    )  # fmt: skip
-    + r""")[a-z0-9_\-]{0,48}+(?P<close>\\?["'])?+\]?+[ \t]{0,8}+"""
-    r"""(?P<op>:[ \t]{0,4}+[a-z_][\w.\[\]|]{0,40}[ \t]{0,4}+=(?!=)|:=|=>|[=!]=|[=:,]|)(?P<gap>[ \t]{0,8}+)(?:\(\s{0,40}+)?+"""
-    r"""(?:[rbfu]{0,2}(?P<quote>\\?(?:\"\"\"|'''|["'`]))|(?P<bare>[^\s"'`,;&|<>()\[\]{}\\]{1,512}+))"""
+_ANCHORS: Final = (
+    "passw", "passphrase", "passcode", "pass", "pwd", "pat", "secret", "sid", "token", "key", "cred", "auth", "cookie",
+    "jwt", "bearer", "otp", "dsn",
+)  # fmt: skip
+_TARGET: Final = (
+    r"""[a-z0-9_\-]{0,48}+(?P<close>\\?["'])?+\]?+[ \t]{0,8}+"""
+    r"""(?P<op>:[ \t]{0,4}+[a-z_][\w.\[\]|]{0,40}[ \t]{0,4}+=(?!=)|:=|=>|[=!]=|[=:,]|)"""
+    r"""(?P<gap>[ \t]{0,8}+)(?:\(\s{0,40}+)?+"""
+    r"""(?:[rbfu]{0,2}(?P<quote>\\?(?:\"\"\"|\'\'\'|["'`]))|(?P<bare>[^\s"'`,;&|<>()\[\]{}\\]{1,512}+))"""
 )
-_LEFT: Final = re.compile(r"[A-Za-z0-9_\-]{0,64}$")
+
+
+@lru_cache(maxsize=256)
+def _anchor(words: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(f"(?:{_by_first_letter((word, '') for word in words)}){_TARGET}")
+
+
+_LEFT: Final = re.compile(r"[A-Za-z0-9_\-]{0,64}\Z")
 _CLOSING: Final = {
     '"': re.compile(r'(?:[^"\\\n]|\\.)*+'),
     "'": re.compile(r"(?:[^'\\\n]|\\.)*+"),
@@ -315,19 +318,25 @@ _CLOSING: Final = {
 }
 _MORE: Final = re.compile(r"""["'`]{1,3}\)?[ \t]*+(?:\+?\s{0,40}+)[rbfu]{0,2}(\"\"\"|'''|["'])""", re.IGNORECASE)
 _CALLS: Final = ("getenv(", "setdefault(", "get(", "pop(", "setenv(", "putenv(", "add_header(", "set(", "set_key(")
+_LOGIN: Final = re.compile(r"\b(?:login|user|account)[ \t]+\S{1,64}\s+\Z")
+_OPTIONS: Final = ("-p ", "-r ", "--parameters ", "--parameters_raw ")
 _SHELL: Final = re.compile(
-    r"(?:^|[\n;|&]|\\n)[ \t]*(?:!|%|%%)?[ \t]*(?:(?:export|set|setx|env|ENV|ARG|declare -x|-e)[ \t]+)?$"
+    r"(?:^|[\n;|&]|\\n)[ \t]*(?:!|%|%%)?[ \t]*(?:(?:export|set|setx|env|ENV|ARG|declare -x|-e)[ \t]+)?\Z"
 )
 
 
 def _assignments(text: str, low: str) -> Iterator[Span]:
     """Literals given to a secret-named target, in whichever language."""
-    count = 0
-    for match in _ANCHOR.finditer(low):
-        count += 1
+    words = tuple(word for word in _ANCHORS if word in low)
+    if not words:
+        return
+    done = 0
+    for count, match in enumerate(_anchor(words).finditer(low)):
         if count > _MOST:
             raise OverflowError("too many candidates")
         start = match.start()
+        if start < done:  # within a literal that was dealt with
+            continue
         left = _LEFT.search(text, max(0, start - 64), start)
         begin = left.start() if left else start
         tail = re.match(r"[A-Za-z0-9_\-]*", text[start : start + 64])
@@ -339,14 +348,26 @@ def _assignments(text: str, low: str) -> Iterator[Span]:
         if quote is None:
             yield from _bare(text, match, begin, strength, name)
             continue
-        before = text[max(0, begin - 16) : begin].rstrip("\"'\\")
-        if (op == "" and not (name.lower() == "password" and quote == "'" and match["gap"])) or (
-            op == "," and not (match["close"] and before.endswith(_CALLS))
-        ):
+        if op in ("", ",") and not _given(text, match, begin, name):
             continue
         if op in ("==", "!="):
             strength = min(strength, 2)
-        yield from _literal(text, match.end(), quote, strength)
+        for span in _literal(text, match.end(), quote, strength):
+            done = span[1]
+            yield span
+
+
+def _given(text: str, match: re.Match[str], begin: int, name: str) -> bool:
+    """Whether a literal that follows its name without a sign of equality is its value all the same."""
+    before = text[max(0, begin - 24) : begin]
+    if match["op"] == ",":  # os.environ.setdefault("TOKEN", "…")
+        return match["close"] is not None and before.rstrip("\"'\\").endswith(_CALLS)
+    spaced = text[match.start("op") - 1] in " \t" and match["close"] is None
+    return spaced and (
+        name.startswith("--")  # an option
+        or before.endswith(_OPTIONS)  # papermill -p password "…"
+        or (name.lower() == "password" and match["quote"] == "'")  # SQL
+    )
 
 
 def _literal(text: str, start: int, quote: str, strength: int) -> Iterator[Span]:
@@ -372,30 +393,25 @@ def _bare(text: str, match: re.Match[str], begin: int, strength: int, name: str)
     previous = before[-1:]
     if after in ("(", "[", "{"):
         return
-    if op == "=" and not match["gap"] and text[match.start("op") - 1 : match.start("op")] not in (" ", "\t"):
+    spaced = text[match.start("op") - 1] in " \t"
+    if op == "=" and not match["gap"] and not spaced:
         place = (
             previous in ("?", "&", ";") or after in (";", "&") or previous == "-" or _SHELL.search(before) is not None
-        )
-        place = place or name.startswith("--") or (previous in ('"', "'") and after == previous)
+            or name.startswith("--") or (previous in ('"', "'") and after == previous)
+        )  # fmt: skip
     elif op == "=":
         place = (
             _tokenlike(value) and not _TYPES.fullmatch(value) and after in ("", "\n", "\r", "\\") and "." not in value
         )
     elif op == ":" and match["gap"]:
-        place = not (_TYPES.fullmatch(value) and after in (",", ")", "]", "|", "") and strength < 3)
-        place = place and not (_TYPES.fullmatch(value) and (not match["close"]) and _strength(value) > 0)
-        place = place and (after in ("", "\n", "\r", '"', "'", "}", ",", "\\", "#") or after == " ")
-        place = place and (not _TYPES.fullmatch(value) or _is_mapping_line(text, begin, end))
-    elif op == "":
-        place = name.startswith("--") and match["gap"] != "" and not value.startswith("-")
+        place = after in ("", " ", "\n", "\r", '"', "'", "}", ",", "\\", "#") and (
+            _TYPES.fullmatch(value) is None or _is_mapping_line(text, begin, end)
+        )
+    elif op == "" and spaced and not value.startswith("-"):
+        place = name.startswith("--") or before.endswith(_OPTIONS) or _LOGIN.search(before) is not None
     else:
         place = False
-    if (
-        place
-        and value not in ("None", "True", "False")
-        and not _expression(value)
-        and _worth_masking(max(strength, 2) if strength > 1 else 1, value)
-    ):
+    if place and value not in ("None", "True", "False") and not _expression(value) and _worth_masking(strength, value):
         yield start, end, "assigned"
 
 
@@ -422,6 +438,7 @@ _QUERY: Final = re.compile(
 )
 _HEADER: Final = re.compile(
     r"b(?:earer[ \t]{1,4}+(?P<bearer>[a-z0-9._~+/=\-]{8,}+)|asic[ \t]{1,4}+(?P<basic>[a-z0-9+/=]{8,}+))"
+    r"|authorization[\"'\\]{0,2}[ \t]{0,4}+[:=,][ \t]{0,4}+[\"'\\]{0,2}[a-z]{3,12}[ \t]{1,4}+(?P<scheme>[a-z0-9._~+/=\-]{8,}+)"
 )
 _CURL: Final = re.compile(r"""(?:[ \t]-u|--user)[ \t=]{1,4}+["']?[^\s:"']{1,128}+:(?P<value>[^\s"']{1,256}+)""")
 _TUPLE: Final = re.compile(
@@ -438,9 +455,9 @@ def _structures(text: str, low: str) -> Iterator[Span]:
             value = text[match.start("value") : match.end("value")]
             if _worth_masking(3, value) and (_tokenlike(value) or "%" in value):
                 yield *match.span("value"), "query"
-    if "bearer" in low or "basic" in low:
+    if "bearer" in low or "basic" in low or "authorization" in low:
         for match in _HEADER.finditer(low):
-            group = "bearer" if match["bearer"] else "basic"
+            group = str(match.lastgroup)
             value = text[match.start(group) : match.end(group)]
             if not value.isalpha() or value != value.lower() and len(value) > 16:
                 yield *match.span(group), "header"
