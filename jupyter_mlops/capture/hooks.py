@@ -412,7 +412,7 @@ def _interrupts_held(runs_on: Callable[[], bool] | None) -> Iterator[None]:
         if held and before is not signal.default_int_handler:
             before(signal.SIGINT, None)  # an async cell is cancelled by its own handler, which does not raise
         elif held and runs_on is not None:
-            threading.Thread(target=_pass_on, args=(runs_on,), daemon=True).start()
+            threading.Thread(target=_pass_on, args=(runs_on,), name="mlops-interrupt", daemon=True).start()
 
 
 def _pass_on(runs_on: Callable[[], bool]) -> None:
