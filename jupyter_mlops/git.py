@@ -316,11 +316,12 @@ def _bytes(path: str, size: int, *, follow: bool = False) -> bytes | None:
         descriptor = os.open(path, flags)
     except (OSError, ValueError):
         return None  # gone, unreadable, or a link: the caller says so
-    with open(descriptor, "rb") as file:
-        try:
-            return file.read(size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-        except OSError:
-            return None  # the disk failed or the file became unreadable: as above
+    try:
+        return os.read(descriptor, size) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except OSError:
+        return None  # the disk failed or the file became unreadable: as above
+    finally:
+        os.close(descriptor)
 
 
 def _times(path: str) -> tuple[int, ...]:
@@ -640,10 +641,9 @@ class Observer:
     def _observe(self) -> None:
         began = time.monotonic()
         try:
-            assert self.repository is not None  # noqa: S101 - start() looked
-            state = self.repository.state(self._redactor, self._put)
+            state = self.repository.state(self._redactor, self._put) if self.repository else CodeState()
         except Exception as error:  # noqa: BLE001
-            # the store is full, or something unforeseen in a hostile repository: the notebook goes on, the record says it
+            # the store is full, or a hostile repository did the unforeseen: the notebook goes on, the record says it
             state = CodeState(gaps=[Gap(subject="code", reason=f"could not be read: {type(error).__name__}")])
         if state != self._state:
             self._state = state

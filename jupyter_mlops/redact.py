@@ -91,7 +91,7 @@ def _strength(name: str) -> int:
     if last in _ABOUT or last == "id":
         return 0
     pairs = list(zip(words, words[1:], strict=False))
-    if any(word in _STRONG for word in words):
+    if any(word in _STRONG or word.endswith(("password", "passwd", "secret")) for word in words):
         return 3
     for before, word in pairs:
         if (word == "key" and before in _STRONG_KEYS) or (word == "token" and before in _STRONG_TOKENS):
@@ -772,10 +772,13 @@ def _read(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return ""  # absent or not ours to read: then nobody in this process knows its values
-    with open(descriptor, "rb", closefd=True) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return ""
-        return file.read(_FILE_SIZE).decode("utf-8", "surrogateescape")
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.read(descriptor, _FILE_SIZE).decode("utf-8", "surrogateescape") if regular else ""
+    except OSError:
+        return ""  # as above
+    finally:
+        os.close(descriptor)
 
 
 def _of_file(name: str, content: str) -> Iterator[str]:
