@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -128,7 +129,7 @@ def test_models_are_named_by_class_parameters_and_learned_state() -> None:
 class Trap:
     """Any touch is recorded."""
 
-    touches: list[str] = []
+    touches: ClassVar[list[str]] = []
 
     def __getattribute__(self, name: str) -> object:
         Trap.touches.append(name)

@@ -49,15 +49,15 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
     if kind is np.ma.MaskedArray:
         return _masked
     if kind is type(np.ma.masked):
-        return lambda walk, value: seal(TAG, b"masked-constant")
+        return lambda _walk, _value: seal(TAG, b"masked-constant")
     if qualname in dir(np) and loaded("numpy", qualname) is kind and np.generic in kind.__mro__:
         return _scalar
     if module == "numpy.dtypes" or kind is np.dtype:
         return lambda walk, value: seal(TAG, b"dtype", dtype(walk, value)) if np.dtype in kind.__mro__ else _no(kind)
     if kind is np.ufunc:
-        return lambda walk, value: seal(TAG, b"ufunc", text(value.__name__))
+        return lambda _walk, value: seal(TAG, b"ufunc", text(value.__name__))
     if qualname == "_ArrayFunctionDispatcher":
-        return lambda walk, value: seal(TAG, b"function", text(f"{value.__module__}.{value.__qualname__}"))
+        return lambda _walk, value: seal(TAG, b"function", text(f"{value.__module__}.{value.__qualname__}"))
     if module.startswith("numpy.random"):
         return _random(kind, qualname)
     if np.generic in kind.__mro__ and module == "numpy":
@@ -291,7 +291,7 @@ def _sparse(walk: Walk, value: Any) -> Node:
         found = [state["offsets"].astype(np.int64), state["data"]]
     elif form.startswith("lil"):
         found = [state["rows"], state["data"]]
-        hasher.update(dtype(walk, state["dtype"] if "dtype" in state else value.dtype))
+        hasher.update(dtype(walk, state.get("dtype", value.dtype)))
     else:
         hasher.update(dtype(walk, value.dtype))
         hasher.update(walk.item(dict(state["_dict"])))

@@ -13,7 +13,8 @@ from jupyter_mlops.fingerprints.walk import Handler, Node, NoFingerprint, Walk, 
 
 TAG: Final = b"arrow-1"
 FRAME: Final = b"frame-1"
-_STEP: Final = 1 << 20
+_STEP: Final = 1 << 16
+"""Lengths of texts computed at a time: few enough to stay in the cache until they are hashed."""
 
 
 def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
@@ -32,7 +33,7 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
     if pa.Array in kind.__mro__:
         return lambda walk, value: _column(walk, value, [value])
     if kind is pa.Schema or pa.DataType in kind.__mro__ or kind is pa.Field:
-        return lambda walk, value: seal(TAG, qualname.lower().encode(), text(str(value)))
+        return lambda _walk, value: seal(TAG, qualname.lower().encode(), text(str(value)))
     if pa.Scalar in kind.__mro__:
         return lambda walk, value: seal(TAG, b"scalar", text(str(value.type)), walk.item(value.as_py()))
     if kind is pa.Buffer:
@@ -138,9 +139,9 @@ def write(walk: Walk, hasher: Any, chunks: list[Any], kind: Any) -> None:
 
 
 def _np() -> Any:
-    import numpy
+    import numpy as np
 
-    return numpy
+    return np
 
 
 def _bits(buffer: Any, offset: int, length: int) -> Any:

@@ -34,9 +34,10 @@ from jupyter_mlops.fingerprints.walk import (
 )  # fmt: skip
 
 TAG: Final = b"code-1"
-_GENERATED: Final = {"__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__",
-                     "__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
-                     "_abc_impl", "__abstractmethods__"}  # fmt: skip
+_GENERATED: Final = {
+    "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__",
+    "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "_abc_impl", "__abstractmethods__",
+}  # fmt: skip
 
 
 def source_of(thing: Any) -> str | None:
@@ -178,7 +179,7 @@ def _builtin(walk: Walk, value: Any) -> Node:
     return seal(TAG, b"builtin-method", text(value.__name__), walk.at(".__self__", owner))
 
 
-def _module(walk: Walk, value: types.ModuleType) -> Node:
+def _module(_walk: Walk, value: types.ModuleType) -> Node:
     name = module_dict(value).get("__name__")
     if type(name) is not str or sys.modules.get(name) is not value:
         raise NoFingerprint("a module that is not among the loaded ones")

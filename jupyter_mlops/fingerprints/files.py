@@ -191,9 +191,9 @@ def _entries(root: str, budget: Budget, memo: Memo | None, skip: Any) -> Iterato
                 yield name, b"d%d:%b" % (len(raw), raw), 0
                 below.append((name + "/", entry.path))
             else:
-                stop = NoFingerprint(f"no regular file but a {_kind(entry.stat(follow_symlinks=False).st_mode)}")
-                stop.path.append(name)
-                raise stop
+                refusal = NoFingerprint(f"no regular file but a {_kind(entry.stat(follow_symlinks=False).st_mode)}")
+                refusal.path.append(name)
+                raise refusal
         stack.extend(reversed(below))
 
 

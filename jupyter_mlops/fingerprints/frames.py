@@ -53,7 +53,7 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
 
 
 def _named(kind: bytes) -> Handler:
-    return lambda walk, value: seal(TAG, kind)
+    return lambda _walk, _value: seal(TAG, kind)
 
 
 def _moment(walk: Walk, value: Any) -> Node:
@@ -117,7 +117,7 @@ def _frame(walk: Walk, value: Any) -> Node:
 
 
 def _heading(walk: Walk, names: Any) -> Node:
-    """The node of the columns' labels. Labels of text are texts, whatever dtype this version of pandas keeps them in."""
+    """The node of the columns' labels. Labels of text are texts, whatever dtype this pandas keeps them in."""
     data = names.__dict__.get("_data")
     if data is None or str(data.dtype) not in ("object", "str"):
         return index_node(walk, names)

@@ -7,6 +7,7 @@ its attributes are looked up or how it is saved; then its ``__dict__`` and slots
 from __future__ import annotations
 
 import abc
+import contextlib
 import enum
 import types
 from typing import Any, Final
@@ -86,10 +87,8 @@ def _instance(walk: Walk, value: Any) -> Node:
                     state[f"{base.__name__}.{name}"] = held.__get__(value, kind)
                 except AttributeError:  # a slot that is not filled
                     continue
-    try:
+    with contextlib.suppress(AttributeError):  # it has only slots
         state.update(object.__getattribute__(value, "__dict__"))
-    except AttributeError:  # it has only slots
-        pass
     plain.mapping(walk, hasher, state)
     return finish(TAG, hasher)
 

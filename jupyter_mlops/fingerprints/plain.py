@@ -113,12 +113,13 @@ def _little(values: array.array[Any]) -> bytes:
 
 
 def one_by_one(walk: Walk, hasher: Any, block: Iterable[Any], start: int) -> None:
+    """Write items one after the other, each inline; `start` is the first one's place, for the reason."""
     item = walk.item
     parts: list[bytes] = []
     size = 0
     index = start
     try:
-        for index, value in enumerate(block, start):
+        for index, value in enumerate(block, start):  # noqa: B007 - the handler below tells it
             encoded = item(value)
             parts.append(encoded)
             size += len(encoded)
@@ -268,7 +269,7 @@ def _time(walk: Walk, value: dt.time) -> Node:
     return seal(TAG, b"time", b"%d,%d,%d,%d,%d;" % plain, _zone(walk, value.tzinfo))
 
 
-def _zoneinfo(walk: Walk, value: Any) -> Node:
+def _zoneinfo(_walk: Walk, value: Any) -> Node:
     if value.key is None:
         raise NoFingerprint("a time zone read from a nameless file")
     return seal(TAG, b"zoneinfo", text(value.key))
@@ -276,8 +277,12 @@ def _zoneinfo(walk: Walk, value: Any) -> Node:
 
 def _partial(walk: Walk, value: Any) -> Node:
     return seal(
-        TAG, b"partial", walk.at(".func", value.func), walk.at(".args", value.args), walk.at(".keywords", value.keywords)
-    )  # fmt: skip
+        TAG,
+        b"partial",
+        walk.at(".func", value.func),
+        walk.at(".args", value.args),
+        walk.at(".keywords", value.keywords),
+    )
 
 
 def _namespace(walk: Walk, value: Any) -> Node:
@@ -323,7 +328,7 @@ def _regex(walk: Walk, value: re.Pattern[Any]) -> Node:
 
 
 def _simple(kind: bytes, write: Any) -> Any:
-    return lambda walk, value: seal(TAG, kind, write(value))
+    return lambda _walk, value: seal(TAG, kind, write(value))
 
 
 def _pure_path(value: Any) -> bytes:
@@ -362,7 +367,7 @@ def _register() -> None:
             TAG, b"timezone", walk.item(value.utcoffset(None)), text(value.tzname(None))
         ),
         zoneinfo.ZoneInfo: _zoneinfo,
-        decimal.Decimal: lambda walk, value: seal(TAG, b"decimal", text(str(value))),
+        decimal.Decimal: lambda _walk, value: seal(TAG, b"decimal", text(str(value))),
         fractions.Fraction: lambda walk, value: seal(
             TAG, b"fraction", walk.item(value.numerator), walk.item(value.denominator)
         ),
@@ -377,7 +382,7 @@ def _register() -> None:
     HANDLERS.update((id(kind), (kind, handler)) for kind, handler in table.items())
 
 
-def _mappingproxy(walk: Walk, value: Any) -> Node:
+def _mappingproxy(_walk: Walk, value: Any) -> Node:
     # The mapping behind a proxy can be anyone's; only copying it would tell, and that would run its code.
     raise NoFingerprint(f"a {name_of(type(value))} hides what it stands for")
 

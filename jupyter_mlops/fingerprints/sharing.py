@@ -98,13 +98,7 @@ def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
     module = module_of_type(kind)
     root = module.partition(".")[0] if type(module) is str else ""
     if root == "numpy" and (np := sys.modules.get("numpy")) is not None and np.ndarray in mro_of(kind):
-        if module == "numpy" or kind is np.ndarray or module.startswith("numpy."):
-            base = np.ndarray.base.__get__(one)
-            while type(base) is np.ndarray and np.ndarray.base.__get__(base) is not None:
-                base = np.ndarray.base.__get__(base)
-            if base is None:
-                return np.ndarray.tolist(one)[:_NODES] if one.dtype.kind == "O" and one.ndim == 1 else []
-            return [base]
+        return _array(np, one)
     if root == "pandas":
         return _pandas(one, kind)
     if root == "pyarrow" and loaded("pyarrow.lib", qualname_of_type(kind)) is kind:
@@ -114,6 +108,17 @@ def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
         if hasattr(one, "buffers"):
             found.update(buffer.address for buffer in one.buffers() if buffer is not None and buffer.address)
     return []
+
+
+def _array(np: Any, one: Any) -> list[Any]:
+    """The end of an array's chain of bases; of one that owns its memory, the objects it holds."""
+    base = np.ndarray.base.__get__(one)
+    while type(base) is np.ndarray and np.ndarray.base.__get__(base) is not None:
+        base = np.ndarray.base.__get__(base)
+    if base is not None:
+        return [base]
+    held = np.ndarray.dtype.__get__(one)
+    return np.ndarray.tolist(one)[:_NODES] if held.kind == "O" and np.ndarray.ndim.__get__(one) == 1 else []
 
 
 def _pandas(one: Any, kind: type) -> list[Any]:

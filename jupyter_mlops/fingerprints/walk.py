@@ -283,6 +283,7 @@ def text(value: str) -> bytes:
 
 
 def count(value: int) -> bytes:
+    """A count as written: decimal, closed by a semicolon."""
     return b"%d;" % value
 
 
