@@ -27,6 +27,7 @@ _BACKGROUND: Final = (
     "ipykernel", "IPython", "zmq", "tornado", "traitlets", "debugpy", "pydevd", "_pydevd_bundle", "jupyter_client",
     "tqdm", "jupyter_mlops",
 )  # fmt: skip
+_GONE: Final = object()
 _BEFORE_US: Final = "made by no recorded cell"
 
 
@@ -190,7 +191,12 @@ class Namespace:
         self._worker: threading.Thread | None = None
         self._working: Budget | None = None
         self._lock = threading.Lock()
-        self._ids = self._identities(dict.copy(user_ns))
+        self._seen: list[str] = []
+        self._last: object = None
+        self._count = 0
+        self._arrived: list[str] = []
+        self._nobodys = self._hidden()
+        self._ids = self._identities(self._look_around())
 
     # -- before a cell -----------------------------------------------------------------------------------------------
 
@@ -209,7 +215,8 @@ class Namespace:
         self._join()
         self._tick += 1
         self._nobodys = self._hidden()
-        now = dict.copy(self._ns)
+        now = self._look_around()
+        self._arrived.clear()  # what came until now is none of this cell's results
         ids = self._identities(now)
         before = Before(names=names, inside=bool(self._open))
         if ids != self._ids:
@@ -231,10 +238,14 @@ class Namespace:
         waiting = list(before.names.reads)
         while waiting:
             name = waiting.pop()
-            if name in before.mentioned or name not in now:
+            if name in before.mentioned:
                 continue
+            value = now.get(name, _GONE)
+            if value is _GONE:  # the kernel's own, or a builtin
+                value = dict.get(self._ns, name, _GONE)
+                if value is _GONE:
+                    continue
             before.mentioned.add(name)
-            value = now[name]
             if name in hidden or _IPYTHON.fullmatch(name):
                 found = reach(value, self._ns)
                 if name in self._results:
@@ -310,15 +321,14 @@ class Namespace:
             return Delta()
         self._close_cell(before)
         self._nobodys = self._hidden()
-        now = dict.copy(self._ns)
+        now = self._look_around()
         ids = self._identities(now)
         threads = self._others()
         if threads or before.shared or _doubtful(before.names):
             self._doubt = self._tick
         gaps = before.gaps
         changed, removed = self._moved(now, ids, before)
-        self._note_results(changed, cell_run)
-        changed = {name for name in changed if self._visible(name)}
+        self._note_results(cell_run)
         bound = self._bound(before, now, changed, failed=failed)
         pass_ = _Pass(self, before, now, cell_run, Budget(self._budget))
         for name in bound:
@@ -392,11 +402,10 @@ class Namespace:
             before.names = msgspec.structs.replace(names, maybe=unsure | (before.stores - sure))
         return list(bound)
 
-    def _note_results(self, changed: set[str], cell_run: Digest) -> None:
+    def _note_results(self, cell_run: Digest) -> None:
         """Remember which cell left ``_`` and its like behind."""
-        counted = [
-            name for name in changed if name[:1] == "_" and name not in self._results and _RESULT.fullmatch(name)
-        ]
+        counted = [name for name in self._arrived if name not in self._results and _RESULT.fullmatch(name)]
+        self._arrived.clear()
         if counted:
             results = self._results
             for name, previous in (("___", "__"), ("__", "_")):
@@ -513,6 +522,50 @@ class Namespace:
 
     def _visible(self, name: str) -> bool:
         return name not in self._nobodys and not _IPYTHON.fullmatch(name)
+
+    def _look_around(self) -> dict[str, Any]:
+        """The variables that people see, as they are now.
+
+        IPython leaves names behind at every cell (``_i7``, ``_7``), so walking all of them at each would make a long
+        session slow. A dict keeps the order in which names came: what is new stands at its end, up to the name that was
+        the last one before. Where the count does not come out even, all of them are looked at.
+        """
+        ns, last = self._ns, self._last
+        fresh: list[str] = []
+        try:
+            for name in reversed(ns):
+                if name is last:
+                    break
+                fresh.append(name)
+            self._last = next(reversed(ns), None)
+            count = len(ns)
+        except RuntimeError:  # a thread of the user's is adding names right now
+            return self._look_everywhere()
+        get = ns.get
+        now = {name: value for name in self._seen if (value := get(name, _GONE)) is not _GONE}
+        gone = len(self._seen) - len(now)
+        new = [name for name in reversed(fresh) if name not in now]
+        if count != self._count - gone + len(new):
+            return self._look_everywhere()
+        self._count = count
+        for name in new:
+            if type(name) is not str:
+                continue
+            if self._visible(name):
+                now[name] = get(name)
+            else:
+                self._arrived.append(name)
+        if new or gone:
+            self._seen = list(now)
+        return now
+
+    def _look_everywhere(self) -> dict[str, Any]:
+        everything = dict.copy(self._ns)
+        self._last, self._count = next(reversed(everything), None), len(everything)
+        now = {name: value for name, value in everything.items() if type(name) is str and self._visible(name)}
+        self._arrived += [name for name in everything if type(name) is str and name not in now]
+        self._seen = list(now)
+        return now
 
     @staticmethod
     def _identities(now: dict[str, Any]) -> dict[str, int]:
