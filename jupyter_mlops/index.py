@@ -142,6 +142,21 @@ class Index:
             self.discard()
             return int(self.ask("select count(*) from lines")[0][0])
 
+    def sound(self) -> bool:
+        """Whether the index file, where there is one, is byte for byte what its last writer left."""
+        with self._mine():
+            if self._folder is None:
+                self._folder = self._place()
+            if self._folder == _MEMORY or not self._file.exists():
+                return True
+            if self._lock_fd < 0:
+                self._lock_fd = os.open(self._folder / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                with self._locked(fcntl.LOCK_SH):
+                    return self._sound(self._file)
+            except _Busy:
+                return True  # it is being written: nothing can be said
+
     def notes(self) -> list[tuple[str, int, str]]:
         """Where reading a file stopped before its end: its name, the offset, the reason."""
         return [
@@ -183,7 +198,8 @@ class Index:
         if self._folder is None:
             self._folder = self._place()
         if self._folder != _MEMORY:
-            self._lock_fd = os.open(self._folder / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if self._lock_fd < 0:
+                self._lock_fd = os.open(self._folder / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with self._locked(fcntl.LOCK_EX):
                 return self._connect(self._file)
         return self._connect(None)

@@ -69,6 +69,9 @@ _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MOVE: Final = re.compile(r"([0-9]{8,12})\.jsonl")
 _SHORT: Final = re.compile(r"(?:blake3:)?([0-9a-f]{4,64})")
 
+_PLACES: Final = "select digest, file, offset, length from lines"
+"""The columns that `Store._lines` asks for."""
+
 R = TypeVar("R", bound=Record)
 
 
@@ -247,7 +250,7 @@ class Store:
             try:
                 os.replace(temporary, path)
             except FileNotFoundError:
-                os.makedirs(path.parent, mode=0o700, exist_ok=True)
+                _make_folder(path.parent)
                 os.replace(temporary, path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -341,6 +344,8 @@ class Store:
         return Digest("blake3:" + hasher.hexdigest()), temporary, size
 
     def _temporary(self) -> str:
+        if not os.path.isdir(self.path / "tmp"):  # git and some copies leave empty folders out
+            _make_folder(self.path / "tmp")
         return str(self.path / "tmp" / f"{_host()}-{os.getpid()}-{secrets.token_hex(6)}")
 
     def _sync(self, path: Path) -> None:
@@ -435,7 +440,7 @@ class Store:
         digest, raw = write_line(
             move, writer=self.writer or new_writer(), seq=last + 1, prev=known[-1].digest if known else None
         )
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make_folder(folder)
         if not self._create(folder / f"{last + 1:08}.jsonl", raw):
             raise self._conflict(ref, last + 1)
         return last + 1, digest
@@ -620,10 +625,8 @@ class Store:
     def runs(self, *, newest_first: bool = True, limit: int | None = None) -> list[Run]:
         """Runs by the time they began."""
         order = "desc" if newest_first else "asc"
-        return self._runs(list(self._lines(
-            "select digest, file, offset, length from lines where kind = 'run.started'"
-            f" order by time {order}, id {order} limit ?", (-1 if limit is None else limit,),
-        )))  # fmt: skip
+        query = f"{_PLACES} where kind = 'run.started' order by time {order}, id {order} limit ?"
+        return self._runs(list(self._lines(query, (-1 if limit is None else limit,))))
 
     def made_by(self, digest: Digest, *, name: str | None = None) -> list[Digest]:
         """The cell runs that made a value or wrote a file of that content, newest first."""
@@ -636,7 +639,8 @@ class Store:
     def built_on(self, digest: Digest) -> list[Digest]:
         """The cell runs that read what a cell run made, newest first."""
         rows = self._index.ask(
-            "select distinct child, time from edges join lines on lines.digest = child where parent = ? order by time desc",
+            "select distinct child, time from edges join lines on lines.digest = child"
+            " where parent = ? order by time desc",
             (key(digest),),
         )
         return [unkey(row[0]) for row in rows]
@@ -753,6 +757,8 @@ class Store:
         """
         found = list(self._fsck_journals())
         found += self._fsck_refs()
+        if not self._index.sound():
+            found.append(Problem("index.sqlite", "the index is damaged, and is built anew when next used", "note"))
         for digest in self.objects():
             where = f"objects/{digest[7:9]}/{digest[9:]}"
             try:
@@ -893,6 +899,15 @@ def _only_line(path: Path) -> Line:
         if at == 0:
             return read_line(raw)
     raise RecordInvalid("the file is empty")
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, for their owner alone under any umask."""
+    if not path.parent.is_dir():
+        _make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+        os.chmod(path, 0o700)
 
 
 def _names(folder: Path) -> list[str]:
