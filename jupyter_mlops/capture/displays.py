@@ -36,8 +36,10 @@ KEPT: Final = 16 * 2**20
 
 _TYPES: Final = frozenset({"stream", "display_data", "update_display_data", "execute_result", "error"})
 # The form that says most about an output: a plot's plain text holds only an address in memory.
-_RICHEST: Final = ("image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdown", "text/latex",
-                   "application/json", "text/plain")  # fmt: skip
+_RICHEST: Final[tuple[str, ...]] = (
+    "image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdown", "text/latex", "application/json",
+    "text/plain",
+)  # fmt: skip
 
 
 class Stream:
@@ -98,7 +100,7 @@ class Displays:
 
     def __init__(self, shell: Any, guard: Callable[[str, BaseException], None]) -> None:
         kernel = getattr(shell, "kernel", None)
-        self._session = getattr(kernel, "session", None)
+        self._session: Any = getattr(kernel, "session", None)
         self._kernel = kernel
         self._guard = guard
         self._shown: dict[str, Shown] = {}
@@ -240,7 +242,7 @@ def _named(hexdigest: str) -> Digest:
 
 def _form(bundle: dict[str, Any], mask: Callable[[str], str]) -> tuple[str, bytes]:
     """The form of an output that says most, and its bytes."""
-    mime = next((mime for mime in _RICHEST if mime in bundle), None) or next(iter(bundle), "")
+    mime: str = next((mime for mime in _RICHEST if mime in bundle), None) or next(iter(bundle), "")
     data = bundle.get(mime, "")
     if type(data) is list and all(type(part) is str for part in data):
         data = "".join(data)

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 import types
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -133,6 +134,9 @@ class Session:
         """The line of the environment as it is now."""
         return self.surroundings.environment if self._ready else None
 
+    def _is_ready(self) -> bool:
+        return self._ready
+
     def open(self) -> None:
         """Open the store and put the run on record. Safe to call again.
 
@@ -144,7 +148,7 @@ class Session:
         if self._ready:
             return
         with self._lock:
-            if self._ready:
+            if self._is_ready():  # another thread was faster
                 return
             project = self.project
             store = self.store
@@ -180,9 +184,8 @@ class Session:
         )  # fmt: skip
         self.access.install()
 
-    def _hidden(self) -> set[str]:
-        from_shell = getattr(self.shell, "user_ns_hidden", None)
-        return set(from_shell) if from_shell else set()
+    def _hidden(self) -> Container[str]:
+        return getattr(self.shell, "user_ns_hidden", None) or ()
 
     shell: Any = None
 
