@@ -11,6 +11,7 @@ from typing import Any
 
 SEEDED = "seeded"
 UNSEEDED = "unseeded"
+_FRESH = 623  # where numpy's Mersenne Twister stands before the first draw
 
 
 class Generators:
@@ -55,5 +56,14 @@ class Generators:
         if calls_seed:
             self._seeded = True
         word = SEEDED if self._seeded else UNSEEDED
-        # A generator that was not loaded before has been seeded by its own import: that is no draw.
-        return {name: word for name, token in after.items() if name in before and before[name] != token}
+        return {
+            name: word
+            for name, token in after.items()
+            # One that was not loaded before has been seeded by its own import, which is no draw.
+            if (before[name] != token if name in before else calls_seed or _has_drawn(name, token))
+        }
+
+
+def _has_drawn(name: str, token: object) -> bool:
+    """Whether a generator that has only just been loaded was drawn from."""
+    return name == "numpy.random" and type(token) is tuple and token[0] not in (_FRESH, None)
