@@ -230,7 +230,8 @@ class Store:
         if isinstance(data, Path):
             digest, temporary, size = self._take_in(data)
         else:
-            size = memoryview(data).nbytes
+            data = _flat(data)
+            size = len(data)
             digest, temporary = digest_of(data), None
         path = self._object(digest)
         try:
@@ -899,6 +900,13 @@ def _only_line(path: Path) -> Line:
         if at == 0:
             return read_line(raw)
     raise RecordInvalid("the file is empty")
+
+
+def _flat(data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
+    """The same bytes, in a shape that can be hashed and written."""
+    if isinstance(data, memoryview) and (data.ndim != 1 or data.format != "B" or not data.c_contiguous):
+        return data.cast("B") if data.c_contiguous and data.nbytes else data.tobytes()
+    return data
 
 
 def _make_folder(path: Path) -> None:
