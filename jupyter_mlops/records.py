@@ -16,13 +16,13 @@ it. Here they have one spelling, a tagged string: ``"~nan"``, ``"~inf"``, ``"~-i
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import math
 import os
 import re
+import time
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, NewType, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, NewType, TypeVar
 
 import msgspec
 from blake3 import blake3
@@ -79,7 +79,13 @@ def short(digest: str | None) -> str:
 
 def now() -> str:
     """The current time as records spell it: UTC, microseconds."""
-    return dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, rest = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(seconds)}.{rest:06d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 # -- the tagged spelling ---------------------------------------------------------------------------------------------
@@ -613,17 +619,35 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 _ENVELOPE: Final = msgspec.json.Decoder(Envelope)
 _PAYLOAD: Final = msgspec.json.Decoder(dict[str, tuple[str, msgspec.Raw]])
-_FIELDS: Final[Mapping[type[Record], tuple[tuple[str, Any, str], ...]]] = {
+
+
+class _Field(NamedTuple):
+    """A field of a record as `write_line` needs it: its place on the line, and its name as bytes."""
+
+    name: str
+    default: Any
+    type: type
+    place: int
+    raw_name: bytes
+    key: bytes
+
+
+_REFS, _OPEN, _FREE = range(3)
+_FIELDS: Final[Mapping[type[Record], tuple[_Field, ...]]] = {
     kind: tuple(
-        (
+        _Field(
             field.name,
-            field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
-            "refs" if field.name in kind.BUILDS_ON else "open" if field.name in kind.OPEN else "free",
+            default := field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
+            type(default),
+            _REFS if field.name in kind.BUILDS_ON else _OPEN if field.name in kind.OPEN else _FREE,
+            field.name.encode(),
+            b'"%b":' % field.name.encode(),
         )
         for field in msgspec.structs.fields(kind)
     )
     for kind in KINDS.values()
 }
+_BEGIN: Final = {kind: b'{"v":%d,"kind":"%b","time":"' % (FORMAT, kind.KIND.encode()) for kind in KINDS.values()}
 _SALT: Final = 16
 
 
@@ -643,34 +667,37 @@ def write_line(
         The line's name, and its bytes with the newline.
     """
     kind = type(record)
+    fields = _FIELDS[kind]
     refs: list[bytes] = []
     open_: list[bytes] = []
     commits: list[bytes] = []
     payload: list[bytes] = []
-    salts = ""
-    for name, default, place in _FIELDS[kind]:
+    salts = b""
+    for name, default, type_, place, raw_name, key in fields:
         value = getattr(record, name)
-        if value == default and type(value) is type(default):
+        if value is default or (value == default and type(value) is type_):
             continue
         raw = encode(value)
-        if place == "free":
+        if place == _FREE:
             if not salts:
-                salts = os.urandom(_SALT * len(_FIELDS[kind])).hex()
+                salts = os.urandom(_SALT * len(fields)).hex().encode()
             salt, salts = salts[: 2 * _SALT], salts[2 * _SALT :]
-            commits.append(b'"%b":"%b"' % (name.encode(), commitment(name, salt, raw).encode()))
-            payload.append(b'"%b":["%b",%b]' % (name.encode(), salt.encode(), raw))
+            said = blake3(b"\0".join((raw_name, salt, raw))).hexdigest().encode()  # as `commitment` has it
+            commits.append(b'%b"%b"' % (key, said))
+            payload.append(b'%b["%b",%b]' % (key, salt, raw))
         else:
-            (refs if place == "refs" else open_).append(b'"%b":%b' % (name.encode(), raw))
-    head = b'{"v":%d,"kind":"%b","time":"%b","writer":"%b","seq":%d' % (
-        FORMAT, kind.KIND.encode(), (time or now()).encode(), writer.encode(), seq,
-    )  # fmt: skip
+            (refs if place == _REFS else open_).append(key + raw)
+    head = b'%b%b","writer":"%b","seq":%d' % (_BEGIN[kind], (time or now()).encode(), writer.encode(), seq)
     if prev is not None:
         head += b',"prev":"%b"' % prev.encode()
-    for name, parts in (("refs", refs), ("open", open_), ("commit", commits)):
-        if parts:
-            head += b',"%b":{%b}' % (name.encode(), b",".join(parts))
+    if refs:
+        head += b',"refs":{%b}' % b",".join(refs)
+    if open_:
+        head += b',"open":{%b}' % b",".join(open_)
+    if commits:
+        head += b',"commit":{%b}' % b",".join(commits)
     head += b"}"
-    return digest_of(head), head + b"\t{" + b",".join(payload) + b"}\n"
+    return digest_of(head), b"%b\t{%b}\n" % (head, b",".join(payload))
 
 
 def read_envelope(raw: bytes) -> tuple[Digest, Envelope, bytes]:
