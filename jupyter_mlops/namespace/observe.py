@@ -542,8 +542,12 @@ class Namespace:
         except RuntimeError:  # a thread of the user's is adding names right now
             return self._look_everywhere()
         get = ns.get
-        now = {name: value for name in self._seen if (value := get(name, _GONE)) is not _GONE}
-        gone = len(self._seen) - len(now)
+        seen = self._seen
+        now = dict(zip(seen, map(get, seen, itertools.repeat(_GONE)), strict=False))
+        gone = 0
+        if id(_GONE) in map(id, now.values()):
+            now = {name: value for name, value in now.items() if value is not _GONE}
+            gone = len(seen) - len(now)
         new = [name for name in reversed(fresh) if name not in now]
         if count != self._count - gone + len(new):
             return self._look_everywhere()
