@@ -123,7 +123,7 @@ def plain(value: Any) -> Any:
         return {
             name: plain(item)
             for name, default in _defaults(kind)
-            if (item := getattr(value, name)) != default or type(item) is not type(default)
+            if type(item := getattr(value, name)) is not type(default) or item != default
         }
     # A number or text of a class of its own, as NumPy's float64, read without running any code of that class.
     if issubclass(kind, float):
@@ -675,7 +675,8 @@ def write_line(
     salts = b""
     for name, default, type_, place, raw_name, key in fields:
         value = getattr(record, name)
-        if value is default or (value == default and type(value) is type_):
+        # The type first: whatever a user logged is never asked whether it equals anything.
+        if value is default or (type(value) is type_ and value == default):
             continue
         raw = encode(value)
         if place == _FREE:

@@ -213,6 +213,15 @@ def test_numbers_and_texts_of_classes_of_their_own_keep_their_value() -> None:
     assert plain([np.float64(0.5), np.str_("a"), Text("b"), signal.SIGTERM]) == [0.5, "a", "b", 15]
 
 
+def test_what_a_user_logged_is_not_asked_whether_it_equals_anything() -> None:
+    import numpy as np
+
+    record = CellLogged(run=digest_of(b"run"), what="param", key="weights", value=np.zeros(3))
+    line = read_line(write_line(record, writer="w", seq=0, prev=None)[1])
+    assert isinstance(line.record, CellLogged)
+    assert line.record.value == "~type:numpy.ndarray"
+
+
 def test_digests_are_told_from_other_texts() -> None:
     assert as_digest(digest_of(b"")) == digest_of(b"")
     assert short(digest_of(b"")) == "af1349b9f5"
