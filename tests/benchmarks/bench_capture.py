@@ -1,4 +1,5 @@
 """What recording costs: per cell in process and through a kernel, on a large namespace, at loading, on disk."""
+# ruff: noqa: E501 - one line of code handed to a fresh process
 
 from __future__ import annotations
 
