@@ -26,7 +26,9 @@ class Generators:
         modules = sys.modules
         python = modules.get("random")
         if python is not None:
-            found["random"] = python.getstate()
+            _, words, gauss = python.getstate()
+            # A draw moves the last number; seeding, and every 624th draw, makes all the others anew.
+            found["random"] = (words[-1], words[:4], gauss)
         numpy: Any = modules.get("numpy.random.mtrand")
         generator = getattr(numpy, "_rand", None)  # numpy.random itself may still be half imported
         if generator is not None:
@@ -34,7 +36,7 @@ class Generators:
             inner = state["state"]
             # Drawing moves `pos`; every 624 draws the key is made anew.
             if "key" in inner:
-                found["numpy.random"] = (inner["pos"], inner["key"].tobytes(), state["has_gauss"])
+                found["numpy.random"] = (inner["pos"], inner["key"][:4].tobytes(), state["has_gauss"])
             else:  # the user gave the legacy functions another bit generator
                 found["numpy.random"] = tuple(sorted((key, str(value)) for key, value in inner.items()))
         torch: Any = modules.get("torch.random")

@@ -185,7 +185,7 @@ class Session:
         self.access.install()
 
     def _hidden(self) -> Container[str]:
-        return getattr(self.shell, "user_ns_hidden", None) or ()
+        return getattr(self.shell, "user_ns_hidden", None) or frozenset()
 
     shell: Any = None
 
