@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import enum
+import functools
+import importlib.util
 import json
+import linecache
 import os
+import random
 import subprocess
 import sys
 import threading
+import time
+import types
+from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -231,3 +241,368 @@ def test_a_summary_counts_what_is_missing_and_quotes_no_text() -> None:
     assert found is not None
     assert found["summary"]["n"] == pytest.approx({"missing": 0, "min": 1, "max": 3, "mean": 2, "std": (2 / 3) ** 0.5})
     assert found["summary"]["s"] == {"missing": 1}
+
+
+class Metres(float):
+    pass
+
+
+class Name(str):
+    __slots__ = ()
+
+    def shout(self) -> str:
+        return self.upper()
+
+
+class Row(list):  # type: ignore[type-arg]
+    pass
+
+
+class Options(dict):  # type: ignore[type-arg]
+    pass
+
+
+Point = collections.namedtuple("Point", "x y")
+
+
+class Edge(NamedTuple):
+    a: int
+    b: str = "x"
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+class Level(enum.IntEnum):
+    RED = 1
+    BLUE = 2
+
+
+class Word(enum.StrEnum):
+    RED = "1"
+    BLUE = "2"
+
+
+class Mode(enum.Flag):
+    R = 1
+    W = 2
+
+
+@dataclasses.dataclass
+class Case:
+    a: int
+    b: list[int] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class FrozenCase:
+    a: int
+    b: int = 2
+
+
+class TestClassesOfTheUser(FingerprintSuite):
+    def values(self) -> list[object]:
+        row = Row([1, 2])
+        row.unit = "m"  # type: ignore[attr-defined]
+        return [
+            1.5, Metres(1.5), Metres(2.5), "a", Name("a"), Name("b"), [1, 2], Row([1, 2]), Row([2, 1]), row, {"a": 1},
+            Options(a=1), Options(a=2), (1, 2), Point(1, 2), Point(2, 1), Edge(1), Edge(1, "y"), Colour.RED,
+            Colour.BLUE, Level.RED, Level.BLUE, Word.RED, Word.BLUE, Mode.R, Mode.R | Mode.W, Case(1), Case(1, [2]),
+            FrozenCase(1), FrozenCase(2), 1, "1",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["__iter__", "__len__", "__getitem__", "__eq__", "__getattribute__", "__reduce__"])
+@pytest.mark.parametrize("base", [list, dict, str, int, tuple])
+def test_a_subclass_that_shows_other_than_it_holds_has_no_digest(base: type, method: str) -> None:
+    kind = type("Kind", (base,), {method: lambda *_: 1 / 0})
+    assert f"defines {method}" in fingerprint(kind()).why
+
+
+def test_a_named_tuple_counts_by_its_fields_and_an_enumeration_by_its_members() -> None:
+    def named(fields: str) -> type:
+        return collections.namedtuple("P", fields)  # type: ignore[return-value]
+
+    assert digest(named("x y")) == digest(named("x y"))
+    assert digest(named("x y")) != digest(named("x z"))
+    assert digest(named("x y")(1, 2)) != digest(named("x z")(1, 2))
+    assert digest(enum.Enum("E", "A B")) == digest(enum.Enum("E", "A B")) != digest(enum.Enum("E", "A C"))
+
+
+def test_a_dataclass_counts_by_its_fields_and_defaults() -> None:
+    def made(default: int, **options: bool) -> type:
+        return dataclasses.make_dataclass("C", [("a", int, default)], **options)
+
+    assert digest(made(1)) == digest(made(1))
+    assert len({digest(made(1)), digest(made(2)), digest(made(1, frozen=True))}) == 3
+
+
+# -- code --------------------------------------------------------------------------------------------------------------
+
+
+def module(path: Path, source: str) -> types.ModuleType:
+    path.write_text(source)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    exec(compile(source, str(path), "exec"), found.__dict__)
+    return found
+
+
+BASE = "import math\nK = 2\ndef g(x): return x\ndef f(a, b=1, *, c=0):\n    return g(a) + K + math.pi\n"
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("b=1", "b=2"), ("c=0", "c=1"), ("K = 2", "K = 3"), ("return x", "return -x"), ("g(a) +", "g(a) -"),
+    ("math.pi", "math.e"),
+])  # fmt: skip
+def test_a_function_counts_by_source_defaults_and_the_globals_it_uses(tmp_path: Path, old: str, new: str) -> None:
+    one, same = module(tmp_path / "one.py", BASE), module(tmp_path / "same.py", BASE + "UNUSED = 1\n")
+    other = module(tmp_path / "other.py", BASE.replace(old, new))
+    assert digest(one.f) == digest(same.f) != digest(other.f)
+
+
+def test_a_closure_counts_by_what_it_holds() -> None:
+    def make(held: object) -> Callable[[], object]:
+        return lambda: held
+
+    assert digest(make([1])) == digest(make([1])) != digest(make([2]))
+
+
+def test_a_class_counts_by_its_methods_attributes_and_bases(tmp_path: Path) -> None:
+    source = (
+        "class B: pass\nclass C(B):\n    k = 1\n    def m(self): return 1\n    @property\n    def p(self): return 2\n"
+    )
+    found = {digest(module(tmp_path / "one.py", source).C), digest(module(tmp_path / "two.py", source).C)}
+    assert len(found) == 1
+    for number, (old, new) in enumerate([("k = 1", "k = 2"), ("return 1", "return 3"), ("return 2", "return 3"),
+                                         ("C(B)", "C")]):  # fmt: skip
+        found.add(digest(module(tmp_path / f"o{number}.py", source.replace(old, new)).C))
+    assert len(found) == 5
+
+
+def test_a_module_edited_after_its_import_does_not_lend_its_new_source_to_the_old_code(tmp_path: Path) -> None:
+    path = tmp_path / "edited.py"
+    old = module(path, "def f(x):\n    return x + 1\n")
+    original = digest(old.f)
+    linecache.clearcache()
+    path.write_text("def f(x):\n    return x + 2\n")
+    stale = fingerprint(old.f)
+    assert stale.facts == {"schema": {"code": "compiled", "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}}
+    linecache.clearcache()
+    new = module(path, "def f(x):\n    return x + 2\n")
+    assert len({original, stale.digest, digest(new.f)}) == 3
+    # moved, but not changed: the source still is the function's
+    linecache.clearcache()
+    path.write_text("import os\n\ndef f(x):\n    return x + 2\n")
+    linecache.clearcache()
+    assert fingerprint(new.f).facts is None
+    linecache.clearcache()
+    path.unlink()
+    assert fingerprint(new.f).facts is not None
+
+
+def test_a_function_with_a_cache_is_the_function() -> None:
+    @functools.lru_cache
+    def slow(x: int) -> int:
+        return x
+
+    before = digest(slow)
+    slow(1)
+    assert digest(slow) == before
+
+
+# -- libraries ---------------------------------------------------------------------------------------------------------
+
+
+class TestPolars(FingerprintSuite):
+    def values(self) -> list[object]:
+        pl = pytest.importorskip("polars")
+        return [
+            pl.DataFrame({"a": [1, None], "s": ["x", "yy"]}), pl.DataFrame({"a": [1, 2], "s": ["x", "yy"]}),
+            pl.DataFrame({"b": [1, None], "s": ["x", "yy"]}), pl.DataFrame({"s": ["x", "yy"], "a": [1, None]}),
+            pl.DataFrame({"a": [1.0, None], "s": ["x", "yy"]}), pl.Series("a", [1, 2]), pl.Series("b", [1, 2]),
+            pl.Series("a", ["x", "y"], dtype=pl.Categorical), pl.Series("a", [[1], [2, 3]]),
+            pl.Series("a", [[1, 2], [3]]), pl.Series("a", [{"x": 1}, {"x": 2}]),
+            pl.Series("a", [[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2)),
+        ]  # fmt: skip
+
+
+class TestSparse(FingerprintSuite):
+    def values(self) -> list[object]:
+        sparse = pytest.importorskip("scipy.sparse")
+        dense = np.array([[0, 1.5, 0, 2], [0, 0, 3, 0], [4, 0, 0, 0], [0, 0, 0, 5]])
+        changed = dense.copy()
+        changed[0, 1] = 9
+        return [
+            getattr(sparse, f"{form}_{what}")(held)
+            for form in ("csr", "csc", "coo", "bsr", "dia", "lil", "dok") for what in ("array", "matrix")
+            for held in (dense, changed, dense.astype("f4"), dense[:3])
+        ]  # fmt: skip
+
+
+class TestArrowMaps(FingerprintSuite):
+    def values(self) -> list[object]:
+        kind = pa.map_(pa.string(), pa.int64())
+        return [pa.array(items, kind) for items in ([[("a", 1)], None], [[("a", 2)], None], [[("b", 1)], None],
+                                                   [[("a", 1)], []], [[], [("a", 1)]])]  # fmt: skip
+
+
+def test_models_of_many_kinds_count_by_what_they_learned() -> None:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    x = pd.DataFrame({"n": np.arange(40.0) % 7, "c": ["a", "b"] * 20})
+    y = (x["n"] > 3).astype(int)
+
+    def piped() -> Any:
+        columns = ColumnTransformer([("n", StandardScaler(), ["n"]), ("c", OneHotEncoder(), ["c"])])
+        return Pipeline([("columns", columns), ("model", LogisticRegression())])
+
+    makes: list[tuple[Callable[[], Any], Any]] = [
+        (lambda: GradientBoostingClassifier(n_estimators=3, random_state=0), x[["n"]]),
+        (lambda: GradientBoostingRegressor(n_estimators=3, random_state=0), x[["n"]]),
+        (LogisticRegression, x[["n"]]),
+        (piped, x),
+    ]
+    for make, data in makes:
+        other = y.copy()
+        other.iloc[:8] = 1 - other.iloc[:8]
+        assert digest(make()) == digest(make())
+        assert digest(make().fit(data, y)) == digest(make().fit(data, y))
+        assert len({digest(make()), digest(make().fit(data, y)), digest(make().fit(data, other))}) == 3
+
+
+def test_tensors_and_modules_count_by_their_items_and_state() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    plain = torch.arange(6.0).reshape(2, 3)
+    assert digest(plain) == digest(plain.T.contiguous().T) == digest(plain.clone())
+    others = [plain + 1, plain.T, plain.double(), plain.bfloat16(), plain.clone().requires_grad_(),
+              torch.nn.Parameter(plain.clone()), torch.zeros(0), torch.tensor(3.0), plain.numpy()]  # fmt: skip
+    assert len({digest(plain), *map(digest, others)}) == len(others) + 1
+    assert fingerprint(plain.to_sparse()).digest is None
+    assert fingerprint(torch.empty(2, device="meta")).why == "its memory is not the CPU's"
+    assert buffers(plain[1:]) & buffers(plain)
+    array = np.arange(3.0)
+    assert buffers(torch.from_numpy(array)) & buffers(array)
+    assert buffers(array[1:]) & buffers(torch.from_numpy(array))
+
+    class Net(torch.nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self, k: int) -> None:
+            super().__init__()
+            self.inner, self.norm, self.k = torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2), k
+
+    def net(k: int = 1) -> Any:
+        torch.manual_seed(0)
+        return Net(k)
+
+    trained, other = net(), net()
+    with torch.no_grad():
+        trained.inner.weight[0, 0] += 1
+    other.norm.running_mean += 1
+    assert digest(net()) == digest(net())
+    assert len({digest(one) for one in (net(), net(2), trained, other, net().eval())}) == 5
+
+
+# -- what is not known -------------------------------------------------------------------------------------------------
+
+DUNDERS = [
+    "__eq__", "__ne__", "__lt__", "__hash__", "__len__", "__iter__", "__next__", "__getitem__", "__contains__",
+    "__bool__", "__int__", "__index__", "__float__", "__complex__", "__repr__", "__str__", "__format__", "__bytes__",
+    "__call__", "__enter__", "__exit__", "__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__",
+    "__getnewargs_ex__", "__copy__", "__deepcopy__", "__sizeof__", "__dir__", "__getattribute__", "__getattr__",
+    "__setattr__", "__delattr__", "__array__", "__array_interface__", "__array_struct__", "__array_ufunc__",
+    "__array_function__", "__arrow_array__", "__arrow_c_array__", "__arrow_c_stream__", "__dataframe__", "__dlpack__",
+    "__buffer__", "__fspath__", "__length_hint__", "__reversed__", "__missing__", "__del__", "__instancecheck__",
+    "__torch_function__", "__sklearn_tags__", "__sklearn_clone__", "__set_name__", "__class_getitem__", "__get__",
+]  # fmt: skip
+TOUCHED: list[str] = []
+
+
+def _touch(name: str) -> Callable[..., object]:
+    def touched(*_: object, **__: object) -> object:
+        TOUCHED.append(name)
+        if name != "__del__":  # there it would only be a warning, of whatever test comes next
+            raise RuntimeError(name)
+        return None
+
+    return touched
+
+
+def hostile_class(seed: random.Random) -> type:
+    """A class whose own and whose metaclass's dunders all record that they were touched."""
+    names = seed.sample(DUNDERS, seed.randrange(8, len(DUNDERS)))
+    base = seed.choice([object, object, list, dict, str, int, float, tuple, set, bytes, Exception])
+    space: dict[str, object] = {name: _touch(name) for name in names if name not in ("__setattr__", "__set_name__")}
+    space["__getattribute__"] = _touch("__getattribute__")
+    if seed.random() < 0.5:
+        space["__class__"] = property(_touch("__class__"))
+    if seed.random() < 0.3 and "__dict__" not in space:
+        space["__dict__"] = property(_touch("__dict__"))
+    space["__module__"] = seed.choice(["__main__", "numpy", "pandas", "pyarrow.lib", "torch", "sklearn.tree._tree",
+                                       "scipy.sparse", "polars", "builtins", "collections"])  # fmt: skip
+    space["__qualname__"] = seed.choice(["ndarray", "DataFrame", "Series", "Table", "Tensor", "Tree", "csr_array", "X"])
+    if seed.random() < 0.5:
+        return type("Hostile", (base,), space)
+    meta_space: dict[str, object] = {
+        name: _touch(f"meta {name}") for name in ("__getattribute__", "__getattr__", "__eq__", "__hash__", "__len__",
+                                                  "__instancecheck__", "__subclasscheck__", "__call__", "__repr__",
+                                                  "__iter__", "__dir__", "__prepare__")
+    }  # fmt: skip
+    meta = type("Meta", (type,), meta_space)
+    return type.__new__(meta, "Hostile", (base,), space)
+
+
+def hostile_value(seed: random.Random, keep: list[object]) -> object:
+    kind = hostile_class(seed)
+    builtin = type.__dict__["__mro__"].__get__(kind)[1]
+    value = builtin.__new__(kind)
+    keep.append(value)
+    held = np.empty(2, object)
+    held[0], held[1] = value, "x"
+    around: list[Callable[[], object]] = [
+        lambda: value, lambda: [value], lambda: {"a": [1, (value,)]}, lambda: (1.0, value), lambda: held,
+        lambda: pd.Series(["a"] * 9 + ["b"]).to_frame().assign(v=1), lambda: kind, lambda: {"k": kind},
+        lambda: functools.partial(print, value), lambda: types.SimpleNamespace(a=value), lambda: [[value] * 20] * 3,
+        lambda: collections.deque([value]), lambda: (lambda: value), lambda: types.MethodType(print, value),
+    ]  # fmt: skip
+    return seed.choice(around)()
+
+
+def test_two_thousand_hostile_namespaces_are_not_touched() -> None:
+    keep: list[object] = []  # a finaliser that runs because we forgot an object is the test's doing, not ours
+    for number in range(2000):
+        seed = random.Random(number)
+        namespace = {f"v{place}": hostile_value(seed, keep) for place in range(seed.randrange(1, 4))}
+        TOUCHED.clear()
+        for value in (*namespace.values(), namespace):
+            fingerprint(value)
+            fingerprint(value, budget=Budget(seconds=5, nodes=1000), summary=True)
+            buffers(value)
+            immutable(value)
+        assert TOUCHED == [], number
+
+
+def test_work_called_off_from_another_thread_ends_at_once() -> None:
+    budget = Budget()
+    value = [np.zeros(4 << 20, "u1")] * 100_000
+    distinct = [value[0][n:] for n in range(100_000)]
+    found = []
+    worker = threading.Thread(target=lambda: found.append(fingerprint(distinct, budget=budget)))
+    worker.start()
+    began = time.monotonic()
+    budget.cancel()
+    worker.join(60)
+    assert not worker.is_alive(), time.monotonic() - began
+    assert found[0].why.startswith("called off")
+
+
+def test_what_holds_a_figure_has_none() -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    assert "not known" in fingerprint({"f": figure}).why

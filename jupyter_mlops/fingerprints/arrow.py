@@ -108,6 +108,8 @@ def write(walk: Walk, hasher: Any, chunks: list[Any], kind: Any) -> None:
     if str(kind) in ("string_view", "binary_view"):
         wide = pa.large_string() if str(kind) == "string_view" else pa.large_binary()
         return write(walk, hasher, [chunk.cast(wide) for chunk in chunks], wide)
+    if types.is_map(kind):
+        return write(walk, hasher, [_pairs(chunk, kind) for chunk in chunks], _pair_list(kind))
     _validity(walk, hasher, chunks)
     if types.is_boolean(kind):
         np = _np()
@@ -122,8 +124,6 @@ def write(walk: Walk, hasher: Any, chunks: list[Any], kind: Any) -> None:
             hasher.update(text(field.name))
             write(walk, hasher, [one[place] for one in flat], field.type)
         return None
-    if types.is_map(kind):
-        raise NoFingerprint("a column of maps")
     if types.is_list(kind) or types.is_large_list(kind):
         for chunk in chunks:
             lengths = chunk.value_lengths().fill_null(0).cast(pa.int64())
@@ -136,6 +136,20 @@ def write(walk: Walk, hasher: Any, chunks: list[Any], kind: Any) -> None:
     except ValueError:
         raise NoFingerprint(f"the Arrow type {kind} is not known") from None
     return _fixed(walk, hasher, chunks, width)
+
+
+def _pair_list(kind: Any) -> Any:
+    pa = sys.modules["pyarrow"]
+    return pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)]))
+
+
+def _pairs(chunk: Any, kind: Any) -> Any:
+    """Maps as the lists of pairs they are stored as, without a copy."""
+    pa = sys.modules["pyarrow"]
+    pairs = pa.StructArray.from_arrays([chunk.keys, chunk.items], fields=list(_pair_list(kind).value_type))
+    return pa.ListArray.from_buffers(
+        _pair_list(kind), len(chunk), chunk.buffers()[:2], chunk.null_count, chunk.offset, [pairs]
+    )
 
 
 def _np() -> Any:

@@ -6,9 +6,13 @@ functions and classes of installed packages count by name and version.
 """
 
 from __future__ import annotations
+import __future__
 
 import abc
+import ast
 import builtins
+import enum
+import functools
 import inspect
 import linecache
 import sys
@@ -18,10 +22,12 @@ from typing import Any, Final
 
 from jupyter_mlops.fingerprints.walk import (
     HANDLERS,
+    Budget,
     Node,
     NoFingerprint,
     Walk,
     begin,
+    derives,
     dict_of_type,
     finish,
     loaded,
@@ -57,15 +63,67 @@ def _lines(code: types.CodeType) -> list[str]:
 
 
 def _source(code: types.CodeType) -> str | None:
+    """The text a piece of code was compiled from; None unless compiling that text gives this very code."""
     try:
         lines = _lines(code)
-        return textwrap.dedent("".join(inspect.getblock(lines[code.co_firstlineno - 1 :]))) or None
-    except Exception:  # noqa: BLE001 - a source that cannot be read or cut is one we do not have
+        first = _first_line(code, lines)
+        return textwrap.dedent("".join(inspect.getblock(lines[first - 1 :]))) if first else None
+    except Exception:  # noqa: BLE001 - a source that cannot be read, cut or compiled is one we do not have
         return None
+
+
+_compiled_files: Final[dict[str, tuple[str, dict[str, list[types.CodeType]]]]] = {}
+"""By file name: the text that was compiled last, and the code in it by qualified name."""
+_FILES: Final = 64
+
+
+def _first_line(code: types.CodeType, lines: list[str]) -> int:
+    """Where in a file's lines a piece of code begins now; 0 if it is not there any more.
+
+    A file edited after its import holds other functions than those that run, at other lines.
+    """
+    whole = "".join(lines)
+    known = _compiled_files.get(code.co_filename)
+    if known is None or known[0] != whole:
+        flags = code.co_flags & __future__.annotations.compiler_flag | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        found: dict[str, list[types.CodeType]] = {}
+        _collect(compile(whole, code.co_filename, "exec", flags=flags, dont_inherit=True), found)
+        if len(_compiled_files) >= _FILES:
+            _compiled_files.clear()
+        known = _compiled_files[code.co_filename] = (whole, found)
+    same = [one.co_firstlineno for one in known[1].get(code.co_qualname, ()) if _same(one, code)]
+    return code.co_firstlineno if code.co_firstlineno in same else min(same, default=0)
+
+
+def _collect(code: types.CodeType, found: dict[str, list[types.CodeType]]) -> None:
+    for one in code.co_consts:
+        if type(one) is types.CodeType:
+            found.setdefault(one.co_qualname, []).append(one)
+            _collect(one, found)
+
+
+def _same(one: types.CodeType, other: types.CodeType) -> bool:
+    """Whether two pieces of code do the same, wherever in their files they stand."""
+    if (
+        one.co_code != other.co_code
+        or one.co_names != other.co_names
+        or one.co_varnames != other.co_varnames
+        or one.co_freevars != other.co_freevars
+        or len(one.co_consts) != len(other.co_consts)
+    ):
+        return False
+    # written as values are: 0.0 is not -0.0, the order of a set does not count, and nothing runs
+    walk = Walk(Budget())
+    return all(
+        _same(mine, theirs) if type(mine) is type(theirs) is types.CodeType else walk.item(mine) == walk.item(theirs)
+        for mine, theirs in zip(one.co_consts, other.co_consts, strict=True)
+    )
 
 
 def _class_source(kind: type, code: types.CodeType) -> str | None:
     lines = _lines(code)
+    if _source(code) is None:
+        return None
     word = f"class {kind.__name__}"
     for start in range(min(code.co_firstlineno, len(lines)) - 1, -1, -1):
         if lines[start].lstrip().startswith(word):
@@ -88,7 +146,8 @@ def of_user(module: Any) -> bool:
 def version_of(module: str) -> str:
     """The version an installed package states; empty for the standard library, which counts by name alone."""
     found = loaded(module.partition(".")[0], "__version__")
-    return found if type(found) is str else ""
+    # PyTorch's is a text of a class of its own
+    return str.__str__(found) if derives(type(found), str) else ""
 
 
 def _function(walk: Walk, value: types.FunctionType) -> Node:
@@ -113,6 +172,8 @@ def _function(walk: Walk, value: types.FunctionType) -> Node:
             hasher.update(text(name) + walk.at(f".{name}", space[name]))
         elif name in vars(builtins):
             continue
+    if value.__dict__:
+        hasher.update(b"@" + walk.at(".__dict__", value.__dict__))
     return finish(TAG, hasher)
 
 
@@ -125,7 +186,10 @@ def _body(walk: Walk, hasher: Any, code: types.CodeType) -> None:
                       if first is not None and column]  # fmt: skip
             hasher.update(text(repr(min(places, default=None))))
         return
-    hasher.update(b"c" + text(f"{sys.version_info[0]}.{sys.version_info[1]}"))
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if walk.top:
+        walk.facts = {"schema": {"code": "compiled", "python": version}}
+    hasher.update(b"c" + text(version))
     _compiled(walk, hasher, code)
 
 
@@ -160,11 +224,84 @@ def class_node(walk: Walk, value: type) -> Node:
     hasher.update(text(qualname_of_type(value)))
     for base in value.__bases__:
         hasher.update(walk.item(base))
+    made = _made(walk, value)
+    hasher.update(made)
     for key, held in sorted(dict_of_type(value).items()):
         if key in _GENERATED or type(held) in (types.GetSetDescriptorType, types.MemberDescriptorType):
             continue
+        if made and (type(held).__name__ == "_tuplegetter" or key in _MADE_DATA or _by_machine(held)):
+            continue
         hasher.update(text(key) + walk.at(f".{key}", held))
     return finish(TAG, hasher)
+
+
+_MADE_DATA: Final = {"_fields", "_field_defaults", "__slots__", "__match_args__", "__orig_bases__", "__annotations__",
+                     "__dataclass_fields__", "__dataclass_params__"}  # fmt: skip
+
+
+def _by_machine(held: Any) -> bool:
+    """Whether a method was generated by `namedtuple` or `dataclass`: it says nothing that the fields do not."""
+    inner = held.__func__ if type(held) in (staticmethod, classmethod) else held
+    if type(inner) is property:
+        inner = inner.fget
+    if type(inner) is not types.FunctionType:
+        return False
+    file = inner.__code__.co_filename
+    return file == "<string>" or file.startswith("<string ") or file in _machine_files()
+
+
+@functools.cache
+def _machine_files() -> frozenset[str]:
+    import collections
+    import reprlib
+
+    found = {collections.namedtuple.__code__.co_filename, reprlib.recursive_repr.__code__.co_filename}
+    dataclass = loaded("dataclasses", "dataclass")
+    return frozenset(found if dataclass is None else found | {dataclass.__code__.co_filename})
+
+
+def _made(walk: Walk, value: type) -> bytes:
+    """The fields of a named tuple or dataclass, as written; empty for any other class."""
+    space = dict_of_type(value)
+    if "_field_defaults" in space and "_fields" in space and value.__bases__ == (tuple,):
+        return b"n" + walk.item(space["_fields"]) + walk.at("._field_defaults", space["_field_defaults"])
+    fields, kind = space.get("__dataclass_fields__"), loaded("dataclasses", "Field")
+    if type(fields) is not dict or not all(type(one) is kind for one in fields.values()):
+        return b""
+    nothing = loaded("dataclasses", "MISSING")
+    parts = [text(repr(space.get("__dataclass_params__")))]
+    for name, one in fields.items():
+        parts.append(text(name) + text(one._field_type.name))
+        parts.extend(
+            b"-" if held is nothing else walk.at(f".{name}", held) for held in (one.default, one.default_factory)
+        )
+        parts.append(walk.item((one.init, one.repr, one.hash, one.compare, one.kw_only is True, bool(one.metadata))))
+    return b"d" + b"".join(parts)
+
+
+def _enum_class(walk: Walk, value: Any) -> Node:
+    """An enumeration: its members in order, and what methods the user gave it."""
+    module, space = module_of_type(value), dict_of_type(value)
+    if not of_user(module) and loaded(module, qualname_of_type(value)) is value:
+        return seal(TAG, b"installed", text(name_of(value)), text(version_of(module)))
+    members = {name: one.__dict__["_value_"] for name, one in space["_member_map_"].items()}
+    methods = {
+        name: held for name, held in space.items()
+        if type(held) in (types.FunctionType, staticmethod, classmethod, property)
+        and not (type(held) is types.FunctionType and not of_user(held.__module__))
+    }  # fmt: skip
+    return seal(
+        TAG, b"enum", text(qualname_of_type(value)), walk.item([base.__name__ for base in value.__bases__]),
+        walk.at(".__members__", list(members.items())), walk.item(methods),
+    )  # fmt: skip
+
+
+def _cached(walk: Walk, value: Any) -> Node:
+    """A function with a cache around it: the function; what it remembers is not content."""
+    inner = value.__dict__.get("__wrapped__")
+    if type(inner) is not types.FunctionType:
+        raise NoFingerprint("a cache around something that is not a function")
+    return seal(TAG, b"lru_cache", walk.at(".__wrapped__", inner))
 
 
 def _wrapped(kind: bytes) -> Any:
@@ -194,6 +331,8 @@ HANDLERS.update({id(kind): (kind, handler) for kind, handler in {
         TAG, b"method", walk.at(".__func__", value.__func__), walk.at(".__self__", value.__self__)),
     types.BuiltinFunctionType: _builtin,
     types.ModuleType: _module,
+    enum.EnumType: _enum_class,
+    functools._lru_cache_wrapper: _cached,
     staticmethod: _wrapped(b"staticmethod"),
     classmethod: _wrapped(b"classmethod"),
     property: lambda walk, value: seal(TAG, b"property", *map(walk.item, (value.fget, value.fset, value.fdel))),

@@ -12,7 +12,7 @@ import enum
 import types
 from typing import Any, Final
 
-from jupyter_mlops.fingerprints import code, plain
+from jupyter_mlops.fingerprints import code, plain, tensors
 from jupyter_mlops.fingerprints.walk import (
     Handler,
     Node,
@@ -30,6 +30,19 @@ from jupyter_mlops.fingerprints.walk import (
 
 TAG: Final = b"value-1"
 _OWN_WAYS: Final = ("__getattribute__", "__getattr__", "__reduce__", "__reduce_ex__", "__class__")
+_OTHER_CONTENT: Final = (
+    "__eq__", "__hash__", "__len__", "__iter__", "__getitem__", "__contains__", "__int__", "__float__", "__index__",
+    "__bool__", "__str__", "__getstate__", "__setstate__", "keys", "values", "items",
+)  # fmt: skip
+"""What a subclass of a builtin may not redefine: then what it holds is not what it shows."""
+_WHOLE: Final = slice(None)
+_BARE: Final[dict[type, Any]] = {
+    int: int.__int__, float: float.__float__, complex: complex.__pos__, str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, _WHOLE), tuple: lambda value: tuple.__getitem__(value, _WHOLE),
+    list: lambda value: list.__getitem__(value, _WHOLE), dict: dict.copy, set: set().union,
+    frozenset: frozenset().union,
+}  # fmt: skip
+"""How a subclass's instance becomes the exact builtin, past anything the subclass defines."""
 _HEAP: Final = 1 << 9
 _flags: Final = type.__dict__["__flags__"].__get__
 _C_MADE: Final = (types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType,
@@ -59,26 +72,51 @@ def handler_for(kind: type) -> Handler:
         raise NoFingerprint(f"a {name} is used up by reading it")
     if kind is object:
         raise NoFingerprint("a bare object is nothing but itself")
+    if tensors.is_module(kind):
+        return tensors.module_node
     if type(kind) is not type and type(kind) is not abc.ABCMeta:
         raise NoFingerprint(f"the type {name} is not known, and its class is made by another than type")
-    for base in mro_of(kind):
-        if base is object:
+    line = mro_of(kind)
+    builtin = next((base for base in line if base in _BARE), None)
+    refused = _OWN_WAYS if builtin is None else _OWN_WAYS + _OTHER_CONTENT
+    for base in line:
+        if base is object or base is builtin:
             continue
         held = dict_of_type(base)
         if not _flags(base) & _HEAP or any(type(one) in _C_MADE for one in held.values()):
             raise NoFingerprint(f"the type {name} is not known")
-        for way in _OWN_WAYS:
-            if way in held:
+        for way in refused:
+            if way in held and held[way] is not getattr(builtin, way, _HEAP):
                 raise NoFingerprint(f"the type {name} is not known, and defines {way}")
         if "__dict__" in held and type(held["__dict__"]) is not types.GetSetDescriptorType:
             raise NoFingerprint(f"the type {name} is not known, and defines __dict__")
-    return _instance
+    return _instance if builtin is None else _derived(_BARE[builtin])
+
+
+def _derived(bare: Any) -> Handler:
+    """The handler for a class derived from a builtin: class, what the builtin holds, and attributes."""
+
+    def handler(walk: Walk, value: Any) -> Node:
+        kind = type(value)
+        hasher = begin(walk, TAG, b"derived")
+        hasher.update(text(name_of(kind)) + walk.at(".__class__", kind) + walk.item(bare(value)))
+        plain.mapping(walk, hasher, _attributes(value))
+        return finish(TAG, hasher)
+
+    return handler
 
 
 def _instance(walk: Walk, value: Any) -> Node:
     kind = type(value)
     hasher = begin(walk, TAG, b"instance")
     hasher.update(text(name_of(kind)) + walk.at(".__class__", kind))
+    plain.mapping(walk, hasher, _attributes(value))
+    return finish(TAG, hasher)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Filled slots and the instance's dictionary, read past anything its class defines."""
+    kind = type(value)
     state: dict[str, Any] = {}
     for base in reversed(mro_of(kind)):
         for name, held in dict_of_type(base).items():
@@ -89,8 +127,7 @@ def _instance(walk: Walk, value: Any) -> Node:
                     continue
     with contextlib.suppress(AttributeError):  # it has only slots
         state.update(object.__getattribute__(value, "__dict__"))
-    plain.mapping(walk, hasher, state)
-    return finish(TAG, hasher)
+    return state
 
 
 def _enum(walk: Walk, value: Any) -> Node:

@@ -17,9 +17,9 @@ from jupyter_mlops.fingerprints.walk import (
     NoFingerprint,
     Walk,
     begin,
+    derives,
     finish,
     loaded,
-    mro_of,
     name_of,
     seal,
     text,
@@ -30,9 +30,6 @@ TAG: Final = b"model-1"
 
 def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
     """The handler for one of scikit-learn's own types."""
-    root = module.partition(".")[0]
-    if root == "torch":
-        raise NoFingerprint(f"the type {name_of(kind)} is not known yet")
     if loaded(module, qualname) is not kind:
         return None
     if qualname == "Tree" and module == "sklearn.tree._tree":
@@ -40,7 +37,7 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
     if qualname == "Bunch":
         return _bunch
     estimator = loaded("sklearn.base", "BaseEstimator")
-    if (estimator is not None and estimator in mro_of(kind)) or qualname in ("TreePredictor", "_BinMapper"):
+    if (estimator is not None and derives(kind, estimator)) or qualname in ("TreePredictor", "_BinMapper"):
         return _estimator
     if module == "sklearn._loss._loss":
         return _reduced

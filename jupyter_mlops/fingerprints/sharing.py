@@ -13,7 +13,7 @@ import sys
 import uuid
 from typing import Any, Final
 
-from jupyter_mlops.fingerprints.walk import loaded, module_of_type, mro_of, qualname_of_type
+from jupyter_mlops.fingerprints.walk import derives, loaded, module_of_type, qualname_of_type
 
 _SCALARS: Final = frozenset(
     map(
@@ -97,8 +97,14 @@ def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
     """Note the memory behind a value of a known library; return what to look at further."""
     module = module_of_type(kind)
     root = module.partition(".")[0] if type(module) is str else ""
-    if root == "numpy" and (np := sys.modules.get("numpy")) is not None and np.ndarray in mro_of(kind):
-        return _array(np, one)
+    if root == "numpy" and (np := sys.modules.get("numpy")) is not None and derives(kind, np.ndarray):
+        return _array(np, one, found)
+    if root == "torch" and any(
+        kind is loaded(*place) for place in (("torch._tensor", "Tensor"), ("torch.nn.parameter", "Parameter"))
+    ):
+        if one.device.type == "cpu" and one.layout is sys.modules["torch"].strided:
+            found.add(one.untyped_storage().data_ptr())
+        return []
     if root == "pandas":
         return _pandas(one, kind)
     if root == "pyarrow" and loaded("pyarrow.lib", qualname_of_type(kind)) is kind:
@@ -110,13 +116,15 @@ def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
     return []
 
 
-def _array(np: Any, one: Any) -> list[Any]:
+def _array(np: Any, one: Any, found: set[int]) -> list[Any]:
     """The end of an array's chain of bases; of one that owns its memory, the objects it holds."""
     base = np.ndarray.base.__get__(one)
     while type(base) is np.ndarray and np.ndarray.base.__get__(base) is not None:
         base = np.ndarray.base.__get__(base)
     if base is not None:
         return [base]
+    # Arrow and PyTorch, made from an array without a copy, know it by its address
+    found.add(np.ndarray.ctypes.__get__(one).data if np.ndarray.size.__get__(one) else id(one))
     held = np.ndarray.dtype.__get__(one)
     return np.ndarray.tolist(one)[:_NODES] if held.kind == "O" and np.ndarray.ndim.__get__(one) == 1 else []
 

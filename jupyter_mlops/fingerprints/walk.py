@@ -8,6 +8,7 @@ class that merely claims to come from pandas is not believed. Nothing here calls
 
 from __future__ import annotations
 
+import abc
 import importlib
 import sys
 import threading
@@ -297,7 +298,7 @@ REFUSED: Final[dict[int, tuple[type, str]]] = {}
 """Exact types that never have a fingerprint, with the reason."""
 LIBRARIES: Final[dict[str, str]] = {
     "numpy": "arrays", "scipy": "arrays", "pandas": "frames", "geopandas": "frames", "pyarrow": "arrow",
-    "polars": "arrow", "sklearn": "models", "torch": "models",
+    "polars": "arrow", "sklearn": "models", "torch": "tensors",
 }  # fmt: skip
 """Which of our modules knows a library's types."""
 PROVIDED: Final[dict[int, tuple[type, Handler]]] = {}
@@ -320,6 +321,11 @@ def name_of(kind: type) -> str:
     return qualname if module == "builtins" else f"{module}.{qualname}"
 
 
+def derives(kind: type, base: type) -> bool:
+    """Whether a class has a base, found by identity: ``in`` would ask the classes' own metaclass for equality."""
+    return any(one is base for one in mro_of(kind))
+
+
 def loaded(module: str, qualname: str) -> Any:
     """What a loaded module holds under a name, or None: never an import, never a module's ``__getattr__``."""
     found: Any = sys.modules.get(module)
@@ -335,7 +341,7 @@ def loaded(module: str, qualname: str) -> Any:
 
 def isinstance_exact_module(found: Any) -> bool:
     """Whether this is a module (or a subclass made of one) whose own dictionary can be read past any override."""
-    return ModuleType in mro_of(type(found))
+    return derives(type(found), ModuleType)
 
 
 def handler_of(value: Any) -> Handler:
@@ -362,7 +368,7 @@ def handler_of(value: Any) -> Handler:
         module = None
     if type(module) is str:
         ours = LIBRARIES.get(module.partition(".")[0])
-        if ours is not None:
+        if ours is not None and _known_metaclass(type(kind)):
             found = _library(ours).handler_for(kind, module, qualname_of_type(kind))
             if found is not None:
                 HANDLERS[id(kind)] = (kind, found)
@@ -370,6 +376,16 @@ def handler_of(value: Any) -> Handler:
     from jupyter_mlops.fingerprints import instances
 
     return instances.handler_for(kind)
+
+
+def _known_metaclass(meta: type) -> bool:
+    """Whether asking a class (is it this one? what are its bases?) runs nobody's code but its library's."""
+    if meta is type or meta is abc.ABCMeta:
+        return True
+    module = module_of_type(meta)
+    return (
+        type(module) is str and module.partition(".")[0] in LIBRARIES and loaded(module, qualname_of_type(meta)) is meta
+    )
 
 
 def _library(name: str) -> Any:
