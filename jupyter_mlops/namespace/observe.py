@@ -192,6 +192,11 @@ class Namespace:
         self._working: Budget | None = None
         self._lock = threading.Lock()
         self._seen: list[str] = []
+        self._picker: Callable[[Any], tuple[Any, ...]] | None = None
+        self._picker_of: list[str] | None = None
+        self._numbers: list[int] = []
+        self._numbers_of: list[str] | None = None
+        self._numbered: dict[str, int] = {}
         self._last: object = None
         self._count = 0
         self._arrived: list[str] = []
@@ -219,7 +224,7 @@ class Namespace:
         self._arrived.clear()  # what came until now is none of this cell's results
         ids = self._identities(now)
         before = Before(names=names, inside=bool(self._open))
-        if ids != self._ids:
+        if ids is not self._ids and ids != self._ids:
             self._drift(ids)
         if self._others():
             self._doubt = self._tick - 1
@@ -364,7 +369,7 @@ class Namespace:
         old = self._ids
         changed: set[str] = set()
         removed: list[str] = []
-        if ids != old:
+        if ids is not old and ids != old:
             changed = set(_differing(ids, old))
             if len(old) + sum(name not in old for name in changed) != len(ids):
                 removed = sorted(name for name in old.keys() - ids.keys() if self._visible(name))
@@ -543,10 +548,14 @@ class Namespace:
             return self._look_everywhere()
         get = ns.get
         seen = self._seen
-        now = dict(zip(seen, map(get, seen, itertools.repeat(_GONE)), strict=False))
+        if self._picker_of is not seen:
+            self._picker, self._picker_of = operator.itemgetter(*seen) if len(seen) > 1 else None, seen
         gone = 0
-        if id(_GONE) in map(id, now.values()):
-            now = {name: value for name, value in now.items() if value is not _GONE}
+        try:
+            # one call for all of them, twice as fast as asking for each
+            now = dict(zip(seen, self._picker(ns), strict=True)) if self._picker else {name: ns[name] for name in seen}
+        except KeyError:
+            now = {name: value for name in seen if (value := get(name, _GONE)) is not _GONE}
             gone = len(seen) - len(now)
         new = [name for name in reversed(fresh) if name not in now]
         if count != self._count - gone + len(new):
@@ -571,9 +580,14 @@ class Namespace:
         self._seen = list(now)
         return now
 
-    @staticmethod
-    def _identities(now: dict[str, Any]) -> dict[str, int]:
-        return dict(zip(now, map(id, now.values()), strict=True))
+    def _identities(self, now: dict[str, Any]) -> dict[str, int]:
+        """The objects' identities by name; the very dict given last where nothing has moved."""
+        numbers = list(map(id, now.values()))
+        if self._numbers_of is self._seen and numbers == self._numbers:
+            return self._numbered
+        self._numbers, self._numbers_of = numbers, self._seen
+        self._numbered = dict(zip(now, numbers, strict=True))
+        return self._numbered
 
     def _others(self) -> str:
         """The user's threads that are alive, as text; empty where there are none."""
