@@ -568,7 +568,7 @@ def hostile_value(seed: random.Random, keep: list[object]) -> object:
     held[0], held[1] = value, "x"
     around: list[Callable[[], object]] = [
         lambda: value, lambda: [value], lambda: {"a": [1, (value,)]}, lambda: (1.0, value), lambda: held,
-        lambda: pd.Series(["a"] * 9 + ["b"]).to_frame().assign(v=1), lambda: kind, lambda: {"k": kind},
+        lambda: pd.DataFrame({"a": pd.Series(held, dtype=object)}), lambda: kind, lambda: {"k": kind},
         lambda: functools.partial(print, value), lambda: types.SimpleNamespace(a=value), lambda: [[value] * 20] * 3,
         lambda: collections.deque([value]), lambda: (lambda: value), lambda: types.MethodType(print, value),
     ]  # fmt: skip
@@ -587,6 +587,32 @@ def test_two_thousand_hostile_namespaces_are_not_touched() -> None:
             buffers(value)
             immutable(value)
         assert TOUCHED == [], number
+
+
+def test_the_class_of_an_extension_type_is_not_asked() -> None:
+    class Hostile(pa.ExtensionType):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(pa.int64(), "hostile")
+
+        def __arrow_ext_serialize__(self) -> bytes:
+            return b""
+
+    kind = Hostile()
+    values = [pa.schema([pa.field("plain", pa.int64()), pa.field("x", kind)]).empty_table(), kind,
+              pa.chunked_array([pa.ExtensionArray.from_storage(kind, pa.array([1]))]),
+              pa.chunked_array([], pa.struct([("a", pa.list_(kind))]))]  # fmt: skip
+    for name in ("__str__", "__repr__", "__arrow_ext_class__", "__arrow_ext_scalar_class__"):
+        setattr(Hostile, name, _touch(name))
+    TOUCHED.clear()
+    for value in values:
+        assert "not known" in fingerprint(value).why
+    assert TOUCHED == []
+
+
+def test_an_extension_type_of_arrows_own_is_its_storage() -> None:
+    held = pa.chunked_array([pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0], pa.int8()))])
+    other = pa.chunked_array([pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 1], pa.int8()))])
+    assert digest(held) != digest(other)
 
 
 def test_work_called_off_from_another_thread_ends_at_once() -> None:

@@ -56,12 +56,10 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
         return lambda walk, value: seal(TAG, b"dtype", dtype(walk, value)) if np.dtype in kind.__mro__ else _no(kind)
     if kind is np.ufunc:
         return lambda _walk, value: seal(TAG, b"ufunc", text(value.__name__))
-    if qualname == "_ArrayFunctionDispatcher":
+    if kind is type(np.concatenate):
         return lambda _walk, value: seal(TAG, b"function", text(f"{value.__module__}.{value.__qualname__}"))
     if module.startswith("numpy.random"):
         return _random(kind, qualname)
-    if np.generic in kind.__mro__ and module == "numpy":
-        return _scalar
     return None
 
 

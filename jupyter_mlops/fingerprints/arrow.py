@@ -9,7 +9,20 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from jupyter_mlops.fingerprints.walk import Handler, Node, NoFingerprint, Walk, begin, count, finish, loaded, seal, text
+from jupyter_mlops.fingerprints.walk import (
+    Handler,
+    Node,
+    NoFingerprint,
+    Walk,
+    begin,
+    count,
+    finish,
+    loaded,
+    name_of,
+    qualname_of_type,
+    seal,
+    text,
+)
 
 TAG: Final = b"arrow-1"
 FRAME: Final = b"frame-1"
@@ -29,16 +42,21 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
     if kind is pa.Table or kind is pa.RecordBatch:
         return _table
     if kind is pa.ChunkedArray:
-        return lambda walk, value: _column(walk, value, value.chunks)
+        return lambda walk, value: _column(walk, value, chunks(value))
     if pa.Array in kind.__mro__:
         return lambda walk, value: _column(walk, value, [value])
     if kind is pa.Schema or pa.DataType in kind.__mro__ or kind is pa.Field:
         return lambda _walk, value: seal(TAG, qualname.lower().encode(), text(str(value)))
     if pa.Scalar in kind.__mro__:
-        return lambda walk, value: seal(TAG, b"scalar", text(str(value.type)), walk.item(value.as_py()))
+        return lambda walk, value: seal(TAG, b"scalar", _scalar(walk, value))
     if kind is pa.Buffer:
         return lambda walk, value: _buffer(walk, value)
     return None
+
+
+def _scalar(walk: Walk, value: Any) -> bytes:
+    _known(value.type)
+    return text(str(value.type)) + walk.item(value.as_py())
 
 
 def _buffer(walk: Walk, value: Any) -> Node:
@@ -59,8 +77,10 @@ def _table(walk: Walk, value: Any) -> Node:
     hasher = begin(walk, TAG, b"table")
     hasher.update(count(value.num_rows) + count(value.num_columns))
     told = []
+    for name, kind in zip(value.schema.names, value.schema.types, strict=True):
+        _named(name, _known, kind)
     for name, one in zip(value.schema.names, value.columns, strict=True):
-        node = _named(walk, name, getattr(one, "chunks", None) or [one], one.type)
+        node = _named(name, column, walk, getattr(one, "chunks", None) or [one], one.type)
         hasher.update(text(name) + node.inline())
         told.append({"name": name, "type": str(one.type), "digest": node.digest()})
     if walk.top:
@@ -71,9 +91,35 @@ def _table(walk: Walk, value: Any) -> Node:
     return finish(TAG, hasher)
 
 
-def _named(walk: Walk, name: str, chunks: list[Any], kind: Any) -> Node:
+def _known(kind: Any) -> None:
+    """Refuse a type that somebody's extension type is part of: Arrow asks its class already for wrapping a chunk."""
+    pa = sys.modules["pyarrow"]
+    if isinstance(kind, pa.BaseExtensionType):
+        if loaded("pyarrow.lib", qualname_of_type(type(kind))) is not type(kind):
+            raise NoFingerprint(f"the extension type {name_of(type(kind))} is not known")
+        kind = kind.storage_type
+    for place in range(kind.num_fields):
+        _known(kind.field(place).type)
+    if pa.types.is_dictionary(kind):
+        _known(kind.value_type)
+
+
+def chunks(value: Any) -> list[Any]:
+    """The chunks of a chunked array whose type is known.
+
+    Raises
+    ------
+    NoFingerprint
+        It is not.
+    """
+    _known(value.type)
+    return value.chunks  # type: ignore[no-any-return]
+
+
+def _named(name: str, act: Any, *given: Any) -> Any:
+    """Call, with the column's name in the reason should it be refused."""
     try:
-        return column(walk, chunks, kind)
+        return act(*given)
     except NoFingerprint as stop:
         stop.path.append(f"[{name!r}]" if len(name) <= 40 else "[…]")
         raise
@@ -81,6 +127,7 @@ def _named(walk: Walk, name: str, chunks: list[Any], kind: Any) -> Node:
 
 def column(walk: Walk, chunks: list[Any], kind: Any, label: str | None = None) -> Node:
     """The node of a column given in chunks."""
+    _known(kind)
     hasher = begin(walk, TAG, b"column")
     hasher.update(text(str(kind) if label is None else label) + count(sum(map(len, chunks))))
     write(walk, hasher, chunks, kind)
@@ -94,8 +141,6 @@ def write(walk: Walk, hasher: Any, chunks: list[Any], kind: Any) -> None:
     chunks = [chunk for chunk in chunks if len(chunk)]
     walk.spend(1)
     if isinstance(kind, pa.BaseExtensionType):
-        if not type(kind).__module__.startswith("pyarrow"):
-            raise NoFingerprint(f"the extension type {type(kind).__qualname__} is not known")
         return write(walk, hasher, [chunk.storage for chunk in chunks], kind.storage_type)
     if types.is_null(kind):
         return None

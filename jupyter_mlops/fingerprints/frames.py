@@ -18,9 +18,12 @@ from jupyter_mlops.fingerprints.walk import (
     Walk,
     begin,
     count,
+    derives,
     finish,
     loaded,
+    module_of_type,
     name_of,
+    qualname_of_type,
     seal,
     text,
 )  # fmt: skip
@@ -45,6 +48,8 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
         return table[kind]
     if pd.Index in kind.__mro__:
         return _index_alone if loaded("pandas", qualname) is kind else None
+    if loaded(module, qualname) is not kind:
+        return None
     if pd.api.extensions.ExtensionDtype in kind.__mro__:
         return lambda walk, value: seal(TAG, b"dtype", _dtype(walk, value))
     if pd.api.extensions.ExtensionArray in kind.__mro__ and qualname in _ARRAYS:
@@ -250,7 +255,7 @@ def _string(kind: Any) -> str:
 def column(walk: Walk, value: Any) -> Node:
     """The node of a column's array, or of an index's."""
     pd = _pd()
-    if pd.Index in type(value).__mro__:
+    if derives(type(value), pd.Index):
         state = value.__dict__
         np = sys.modules["numpy"]
         value = (
@@ -258,10 +263,10 @@ def column(walk: Walk, value: Any) -> Node:
             if "_range" in state
             else state["_data"]
         )
-    name = type(value).__name__
-    if name == "ndarray":
+    name = qualname_of_type(type(value))
+    if type(value) is sys.modules["numpy"].ndarray:
         return arrays.array(walk, value)
-    if name not in _ARRAYS or type(value).__module__.partition(".")[0] != "pandas":
+    if name not in _ARRAYS or not _of_pandas(type(value)):
         raise NoFingerprint(f"the extension array {name_of(type(value))} is not known")
     if name == "NumpyExtensionArray":
         return arrays.array(walk, value._ndarray)
@@ -269,7 +274,7 @@ def column(walk: Walk, value: Any) -> Node:
     if name.startswith("ArrowString") or name == "ArrowExtensionArray":
         held = value._pa_array
         label = _string(kind) if name.startswith("ArrowString") else str(kind)
-        return arrow.column(walk, held.chunks, held.type, label)
+        return arrow.column(walk, arrow.chunks(held), held.type, label)
     if name.startswith("StringArray"):
         return _objects_as_texts(walk, value._ndarray, _string(kind))
     hasher = begin(walk, TAG, b"column")
@@ -277,6 +282,13 @@ def column(walk: Walk, value: Any) -> Node:
     for part in _parts(value, name):
         hasher.update(column(walk, part).inline())
     return finish(TAG, hasher)
+
+
+def _of_pandas(kind: type) -> bool:
+    """Whether a class is the one that pandas keeps under the name the class gives itself."""
+    module = module_of_type(kind)
+    known = type(module) is str and module.partition(".")[0] == "pandas"
+    return known and loaded(module, qualname_of_type(kind)) is kind
 
 
 def _parts(value: Any, name: str) -> list[Any]:
