@@ -146,7 +146,7 @@ def _version_in_memory(one: _Distribution) -> str | None:
     present = None
     for name in sorted(one.modules(), key=lambda name: canonical(name) != canonical(one.name)):
         module = sys.modules.get(name)
-        if isinstance(module, ModuleType):
+        if issubclass(type(module), ModuleType):
             # its dictionary only: attributes of a module can be computed by its own code
             version = ModuleType.__getattribute__(module, "__dict__").get("__version__")
             if type(version) is str:
@@ -294,6 +294,7 @@ class Observer:
         self._current: Environment | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.RLock()
+        self._pid = os.getpid()
         self._found: dict[str, _Distribution] = {}
         self._loaded: dict[str, str] = {}
         self._gpus: tuple[list[str], str] | None = None
@@ -323,6 +324,7 @@ class Observer:
         Environment or None
             None only where the time was over before the first observation.
         """
+        self._after_fork()
         if self._current is None:
             thread = self._thread
             if thread is not None and thread.is_alive():
@@ -342,6 +344,7 @@ class Observer:
 
     def changed(self) -> bool:
         """Whether the environment differs from what it was when this was last asked; `current` is then the new one."""
+        self._after_fork()
         if self._current is None:
             return False
         if self._same():
@@ -352,6 +355,11 @@ class Observer:
             return self._current != before
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _after_fork(self) -> None:
+        """In a forked child the thread is gone, and with it whoever held the lock."""
+        if os.getpid() != self._pid:
+            self._pid, self._thread, self._lock = os.getpid(), None, threading.RLock()
 
     def _same(self) -> bool:
         if sys.path != self._path or (self._asked and self._gpus is not None):

@@ -478,7 +478,11 @@ def local_modules(root: Path, redactor: Redactor, put: Put) -> list[Artifact]:
     list of Artifact
         ``kind`` is ``module``, ``type`` the module's name, ``name`` the path below the root.
     """
-    return _Modules(root, redactor, put).all()
+    global _last
+    last = _last
+    if last is None or not last.serves(root, redactor, put):
+        last = _last = _Modules(root, redactor, put)
+    return last.all()
 
 
 class _Modules:
@@ -492,6 +496,7 @@ class _Modules:
         self._specs: dict[str, int] = {}
         self._found: dict[str, Artifact] = {}
         self._environments: dict[str, bool] = {}
+        self._folders: dict[str, str] = {}
         self._own = os.path.dirname(os.path.abspath(__file__))
 
     def changed(self) -> bool:
@@ -509,6 +514,9 @@ class _Modules:
             self._look(name)
         return bool(again) or len(self._found) != before
 
+    def serves(self, root: Path, redactor: Redactor, put: Put) -> bool:
+        return (os.path.realpath(root), redactor, put) == (self._root, self._redactor, self._put)
+
     def all(self) -> list[Artifact]:
         self.changed()
         return [self._found[name] for name in sorted(self._found)]
@@ -517,8 +525,11 @@ class _Modules:
         if type(name) is not str:
             return
         self._looked.add(name)
-        path = _file(sys.modules.get(name))
-        if path is None or not path.endswith((".py", ".pyw")) or not self._is_local(path):
+        path = _attribute(sys.modules.get(name), "__file__")
+        if type(path) is not str or not path.endswith((".py", ".pyw")):
+            return
+        path = self._real(path)
+        if not self._is_local(path):
             return
         self._specs[name] = _spec(name)
         relative = self._redactor.text(os.path.relpath(path, self._root))[0]
@@ -534,6 +545,13 @@ class _Modules:
         else:
             self._found[name] = _keep(relative, "module", name, data, self._redactor, self._put)
 
+    def _real(self, path: str) -> str:
+        """The path without links, asked once for each folder: there are thousands of modules."""
+        folder, _, name = path.rpartition(os.sep)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return f"{self._folders[folder]}{os.sep}{name}"
+
     def _is_local(self, path: str) -> bool:
         if not path.startswith(self._root + os.sep) or path.startswith(self._own + os.sep):
             return False
@@ -548,14 +566,14 @@ class _Modules:
         return not self._environments[folder]
 
 
+_last: _Modules | None = None
+"""What `local_modules` last looked at: it notices what came since, and keeps the source of what was loaded then."""
+
+
 def _attribute(module: object, name: str) -> Any:
     """An attribute from a module's dictionary alone: what a module computes on demand is not asked for."""
-    return ModuleType.__getattribute__(module, "__dict__").get(name) if isinstance(module, ModuleType) else None
-
-
-def _file(module: object) -> str | None:
-    path = _attribute(module, "__file__")
-    return os.path.realpath(path) if type(path) is str else None
+    # the class itself is asked, since an object can lie about its own
+    return ModuleType.__getattribute__(module, "__dict__").get(name) if issubclass(type(module), ModuleType) else None
 
 
 def _spec(name: str) -> int:
