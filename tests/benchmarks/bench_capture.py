@@ -51,12 +51,14 @@ pre, post = hooks.pre_run_cell, hooks.post_run_cell
 before = len(session.store.cell_runs())
 size = sum(p.stat().st_size for p in Path(".mlops/journal").rglob("*"))
 for i in range(cells):
+    # The unrecorded turn binds the very object of the recorded one, so that it is no change nobody saw.
+    code = f"x = {i % 250}"
     began = time.perf_counter()
-    shell.run_cell(f"x = {i}")
+    shell.run_cell(code)
     ours.append(time.perf_counter() - began)
     events.callbacks["pre_run_cell"].remove(pre); events.callbacks["post_run_cell"].remove(post)
     began = time.perf_counter()
-    shell.run_cell(f"x = {i}")
+    shell.run_cell(code)
     plain.append(time.perf_counter() - began)
     events.callbacks["pre_run_cell"].append(pre); events.callbacks["post_run_cell"].append(post)
 grown = sum(p.stat().st_size for p in Path(".mlops/journal").rglob("*")) - size
