@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 import os
 import re
 import secrets
 import stat
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -522,9 +522,9 @@ class Redactor:
     """
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        self._lock = threading.Lock()
         self._key = secrets.token_bytes(32)
         self._numbers: dict[bytes, int] = {}
+        self._next = itertools.count(1)
         self._known: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         for value in known:
@@ -533,9 +533,8 @@ class Redactor:
 
     def learn(self, value: str) -> None:
         """Mask this exact value from now on: what a person typed into ``getpass``."""
-        with self._lock:
-            if self._remember(value):
-                self._compile()
+        if self._remember(value):
+            self._compile()
 
     def text(self, text: str) -> tuple[str, int]:
         """Mask the secrets of a text.
@@ -624,8 +623,9 @@ class Redactor:
 
     def _number(self, value: str) -> int:
         name = blake3(value.encode("utf-8", "surrogatepass"), key=self._key).digest()
-        with self._lock:
-            return self._numbers.setdefault(name, len(self._numbers) + 1)
+        number = self._numbers.get(name)
+        # no lock, which a forked child could find taken for ever: setdefault is one step
+        return self._numbers.setdefault(name, next(self._next)) if number is None else number
 
     def _value(self, value: Any, depth: int) -> tuple[Any, int]:
         kind = type(value)
