@@ -27,6 +27,7 @@ _BACKGROUND: Final = (
     "ipykernel", "IPython", "zmq", "tornado", "traitlets", "debugpy", "pydevd", "_pydevd_bundle", "jupyter_client",
     "tqdm", "jupyter_mlops",
 )  # fmt: skip
+_OURS: Final = ("mlops-", "jupyter-mlops")  # how all threads of this package are named
 _GONE: Final = object()
 _BEFORE_US: Final = "made by no recorded cell"
 
@@ -598,7 +599,7 @@ class Namespace:
             thread.name
             for thread in threading.enumerate()
             if thread not in known and not (type(thread).__module__ or "").startswith(_BACKGROUND)
-            and thread is not self._worker
+            and not thread.name.startswith(_OURS)
         ]  # fmt: skip
         return ", ".join(sorted(found)[:5])
 
