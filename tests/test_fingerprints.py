@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import enum
 import functools
 import importlib.util
+import io
 import json
 import linecache
+import operator
 import os
 import random
 import subprocess
@@ -61,8 +64,6 @@ def test_values_that_python_confuses_have_their_own_digests() -> None:
 @settings(deadline=None)
 @given(VALUES)
 def test_equal_content_gives_an_equal_digest(value: object) -> None:
-    import copy
-
     assert digest(value) == digest(copy.deepcopy(value))
 
 
@@ -312,6 +313,23 @@ class TestClassesOfTheUser(FingerprintSuite):
             Colour.BLUE, Level.RED, Level.BLUE, Word.RED, Word.BLUE, Mode.R, Mode.R | Mode.W, Case(1), Case(1, [2]),
             FrozenCase(1), FrozenCase(2), 1, "1",
         ]  # fmt: skip
+
+
+class TestSmallTypes(FingerprintSuite):
+    def values(self) -> list[object]:
+        return [
+            random.Random(1), random.Random(2), io.BytesIO(b"a"), io.BytesIO(b"b"), io.StringIO("a"), list[int],
+            list[str], int | None, int | str, operator.itemgetter(1), operator.itemgetter(2), operator.attrgetter("a"),
+            operator.methodcaller("a", 1), operator.methodcaller("a", 2), np.dtype("f8"), np.dtype("i8"), np.float64,
+            np.add, np.sum, pd.offsets.Day(1), pd.offsets.Day(2), pd.offsets.Hour(1), pd.offsets.Week(weekday=1),
+            pd.offsets.Week(weekday=2), pd.CategoricalDtype(["a"]), pd.CategoricalDtype(["b"]), pd.Int64Dtype(), int,
+            collections.deque([1], 3), collections.deque([1]), collections.Counter("aab"), collections.OrderedDict(a=1),
+            types.SimpleNamespace(a=1), range(3), slice(1, 2), memoryview(b"ab"), bytearray(b"ab"), 3 + 0j,
+        ]  # fmt: skip
+
+    def test_a_copy_has_an_equal_digest(self) -> None:
+        copied = [value for value in self.values() if not isinstance(value, memoryview)]
+        assert [digest(copy.deepcopy(value)) for value in copied] == [digest(value) for value in copied]
 
 
 @pytest.mark.parametrize("method", ["__iter__", "__len__", "__getitem__", "__eq__", "__getattribute__", "__reduce__"])

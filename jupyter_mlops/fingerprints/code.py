@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from jupyter_mlops.fingerprints.walk import (
     HANDLERS,
+    HEAP,
     Budget,
     Node,
     NoFingerprint,
@@ -30,6 +31,7 @@ from jupyter_mlops.fingerprints.walk import (
     derives,
     dict_of_type,
     finish,
+    flags_of_type,
     loaded,
     module_dict,
     module_of_type,
@@ -218,7 +220,8 @@ def class_node(walk: Walk, value: type) -> Node:
     """A class: of an installed package by name and version, of the user by its source and what its methods use."""
     module = module_of_type(value)
     name = name_of(value)
-    if not of_user(module) and loaded(module, qualname_of_type(value)) is value:
+    static = not flags_of_type(value) & HEAP  # C's own, as the type of None, which no module has a name for
+    if static or (not of_user(module) and loaded(module, qualname_of_type(value)) is value):
         return seal(TAG, b"installed", text(name), text(version_of(module)))
     hasher = begin(walk, TAG, b"class")
     hasher.update(text(qualname_of_type(value)))

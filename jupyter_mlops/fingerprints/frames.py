@@ -50,6 +50,8 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
         return _index_alone if loaded("pandas", qualname) is kind else None
     if loaded(module, qualname) is not kind:
         return None
+    if module == "pandas._libs.tslibs.offsets":
+        return _offset
     if pd.api.extensions.ExtensionDtype in kind.__mro__:
         return lambda walk, value: seal(TAG, b"dtype", _dtype(walk, value))
     if pd.api.extensions.ExtensionArray in kind.__mro__ and qualname in _ARRAYS:
@@ -71,6 +73,13 @@ def _moment(walk: Walk, value: Any) -> Node:
 
 def _period(walk: Walk, value: Any) -> Node:
     return seal(TAG, b"period", walk.item(int(value.ordinal)), text(value.freqstr))
+
+
+def _offset(walk: Walk, value: Any) -> Node:
+    return seal(
+        TAG, b"offset", text(type(value).__name__), walk.item(int(value.n)), walk.item(bool(value.normalize)),
+        walk.at(".kwds", dict(value.kwds)),
+    )  # fmt: skip
 
 
 def _interval(walk: Walk, value: Any) -> Node:

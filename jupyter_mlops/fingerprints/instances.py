@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from jupyter_mlops.fingerprints import code, plain, tensors
 from jupyter_mlops.fingerprints.walk import (
+    HEAP,
     Handler,
     Node,
     NoFingerprint,
@@ -21,6 +22,8 @@ from jupyter_mlops.fingerprints.walk import (
     begin,
     dict_of_type,
     finish,
+    flags_of_type,
+    loaded,
     module_of_type,
     mro_of,
     name_of,
@@ -43,8 +46,6 @@ _BARE: Final[dict[type, Any]] = {
     frozenset: frozenset().union,
 }  # fmt: skip
 """How a subclass's instance becomes the exact builtin, past anything the subclass defines."""
-_HEAP: Final = 1 << 9
-_flags: Final = type.__dict__["__flags__"].__get__
 _C_MADE: Final = (types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType,
                   types.ClassMethodDescriptorType)  # fmt: skip
 
@@ -72,6 +73,8 @@ def handler_for(kind: type) -> Handler:
         raise NoFingerprint(f"a {name} is used up by reading it")
     if kind is object:
         raise NoFingerprint("a bare object is nothing but itself")
+    if kind is loaded("random", "Random"):
+        return lambda walk, value: seal(TAG, b"random", walk.item(value.getstate()))
     if tensors.is_module(kind):
         return tensors.module_node
     if type(kind) is not type and type(kind) is not abc.ABCMeta:
@@ -83,10 +86,10 @@ def handler_for(kind: type) -> Handler:
         if base is object or base is builtin:
             continue
         held = dict_of_type(base)
-        if not _flags(base) & _HEAP or any(type(one) in _C_MADE for one in held.values()):
+        if not flags_of_type(base) & HEAP or any(type(one) in _C_MADE for one in held.values()):
             raise NoFingerprint(f"the type {name} is not known")
         for way in refused:
-            if way in held and held[way] is not getattr(builtin, way, _HEAP):
+            if way in held and held[way] is not getattr(builtin, way, _WHOLE):
                 raise NoFingerprint(f"the type {name} is not known, and defines {way}")
         if "__dict__" in held and type(held["__dict__"]) is not types.GetSetDescriptorType:
             raise NoFingerprint(f"the type {name} is not known, and defines __dict__")

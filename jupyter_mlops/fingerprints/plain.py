@@ -13,6 +13,8 @@ import datetime as dt
 import decimal
 import fractions
 import functools
+import io
+import operator
 import pathlib
 import re
 import struct
@@ -285,6 +287,10 @@ def _partial(walk: Walk, value: Any) -> Node:
     )
 
 
+def _getter(walk: Walk, value: Any) -> Node:
+    return seal(TAG, type(value).__name__.encode(), walk.item(value.__reduce__()[1]))
+
+
 def _namespace(walk: Walk, value: Any) -> Node:
     hasher = begin(walk, TAG, b"simplenamespace")
     mapping(walk, hasher, object.__getattribute__(value, "__dict__"))
@@ -378,6 +384,15 @@ def _register() -> None:
         pathlib.PureWindowsPath: _simple(b"purewindowspath", _pure_path),
         re.Pattern: _regex,
         functools.partial: _partial,
+        io.BytesIO: lambda walk, value: seal(TAG, b"bytesio", walk.item(value.getvalue()), count(value.tell())),
+        io.StringIO: lambda walk, value: seal(TAG, b"stringio", walk.item(value.getvalue()), count(value.tell())),
+        operator.itemgetter: _getter,
+        operator.attrgetter: _getter,
+        operator.methodcaller: _getter,
+        types.GenericAlias: lambda walk, value: seal(
+            TAG, b"alias", walk.item(value.__origin__), walk.item(value.__args__)
+        ),
+        types.UnionType: lambda walk, value: seal(TAG, b"union", *sorted(map(walk.item, value.__args__))),
     }
     HANDLERS.update((id(kind), (kind, handler)) for kind, handler in table.items())
 

@@ -33,6 +33,9 @@ module_of_type: Final[Callable[[type], Any]] = type.__dict__["__module__"].__get
 qualname_of_type: Final[Callable[[type], Any]] = type.__dict__["__qualname__"].__get__
 mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 dict_of_type: Final[Callable[[type], Any]] = type.__dict__["__dict__"].__get__
+flags_of_type: Final[Callable[[type], int]] = type.__dict__["__flags__"].__get__
+HEAP: Final = 1 << 9
+"""The flag of a class made by running code; C's static ones lack it."""
 module_dict: Final[Callable[[ModuleType], dict[str, Any]]] = vars(ModuleType)["__dict__"].__get__
 
 
@@ -380,7 +383,7 @@ def handler_of(value: Any) -> Handler:
 
 def _known_metaclass(meta: type) -> bool:
     """Whether asking a class (is it this one? what are its bases?) runs nobody's code but its library's."""
-    if meta is type or meta is abc.ABCMeta:
+    if meta is type or meta is abc.ABCMeta or not flags_of_type(meta) & HEAP:
         return True
     module = module_of_type(meta)
     return (
