@@ -107,7 +107,7 @@ def test_folders_that_are_no_distributions_are_passed_over(site: Path) -> None:
     environment = observe()
     assert package(environment, "old-style") == Package(name="old-style", version="2.5")
     assert package(environment, "local-thing") == Package(name="local-thing", version="0.3")
-    assert not any("andas" in one.name and "~" in one.name or one.name == "broken" for one in environment.packages)
+    assert not any(("andas" in one.name and "~" in one.name) or one.name == "broken" for one in environment.packages)
 
 
 def test_variables_are_told_by_an_allow_list_and_the_others_by_name_only() -> None:
