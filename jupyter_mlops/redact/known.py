@@ -54,7 +54,9 @@ def _of_pair(name: str, value: str) -> Iterator[str]:
     """The secrets in one named value: the value itself, or the password of a URL in it."""
     strength = strength_of(name)
     value = value.strip()
-    if (strength >= 2 and not _is_path(value) and not PLACEHOLDER.fullmatch(value[:512])) or (strength == 1 and keylike(value) and not _is_path(value)):
+    if (strength >= 2 and not _is_path(value) and not PLACEHOLDER.fullmatch(value[:512])) or (
+        strength == 1 and keylike(value) and not _is_path(value)
+    ):
         yield value
     if "://" in value and "@" in value:
         for match in _USERINFO.finditer(value):
