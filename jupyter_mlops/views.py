@@ -392,8 +392,8 @@ def _show_cell_run(run: CellRun) -> View:
         ("notebook", started.notebook or "—"),
         ("cell", f"{started.cell or '—'}, execution {started.count}"),
         ("run", short(started.run)),
-        ("environment", short(started.environment) or "—"),
-        ("code", short(started.code) or "—"),
+        ("environment", short(run.environment) or "—"),
+        ("code", short(run.code) or "—"),
     ]
     if started.label:
         facts.append(("label", started.label))
@@ -522,13 +522,13 @@ def _environment_of(store: Store, found: Subject) -> Environment:
         return value
     digest: Digest | None = None
     if isinstance(value, CellRun):
-        digest = value.started.environment
+        digest = value.environment
     elif isinstance(value, Run):
         digest = next(
-            (one.started.environment for one in store.cell_runs(run=value.id) if one.started.environment), None
+            (one.environment for one in store.cell_runs(run=value.id) if one.environment), None
         )
     elif isinstance(value, Artifact) and found.line is not None:
-        digest = store.cell_run(found.line).started.environment
+        digest = store.cell_run(found.line).environment
     elif hasattr(value, "record") and isinstance(value.record, ModelVersion):
         digest = value.record.environment
     record = store.line(digest).record if digest else None
@@ -612,8 +612,8 @@ def _cell_run_diff(store: Store, old: CellRun, new: CellRun) -> list[Block]:
         blocks += _changes(_contents(before), _contents(after), what)
     blocks += _changes(old.metrics, new.metrics, "metric")
     for what, before_, after_ in (
-        ("environment", old.started.environment, new.started.environment),
-        ("code", old.started.code, new.started.code),
+        ("environment", old.environment, new.environment),
+        ("code", old.code, new.code),
     ):
         if not _same(store, before_, after_):
             blocks += _changes({"": short(before_)}, {"": short(after_)}, what)
@@ -658,8 +658,8 @@ def _what_differs(store: Store, old: CellRun, new: CellRun) -> str:
         "what it read": _contents((*old.inputs, *old.files_read)) != _contents((*new.inputs, *new.files_read)),
         "what it made": _contents((*old.outputs, *old.files_written)) != _contents((*new.outputs, *new.files_written)),
         "status": old.status != new.status,
-        "environment": not _same(store, old.started.environment, new.started.environment),
-        "code around it": not _same(store, old.started.code, new.started.code),
+        "environment": not _same(store, old.environment, new.environment),
+        "code around it": not _same(store, old.code, new.code),
     }
     return ", ".join(part for part, differs in parts.items() if differs)
 

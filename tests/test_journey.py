@@ -113,7 +113,7 @@ def test_the_cells_it_names_are_the_notebooks_text(told: tuple[Path, str], ances
 
 
 def test_the_environment_it_names_is_this_one(project: Project, ancestors: dict[str, Any]) -> None:
-    record = project.store.line(ancestors["train"].started.environment).record
+    record = project.store.line(ancestors["train"].environment).record
     assert isinstance(record, Environment)
     installed = {one.name.lower(): one.version for one in record.packages}
     for name in ("scikit-learn", "pandas", "numpy"):
@@ -126,7 +126,7 @@ def test_the_commit_it_names_is_the_projects(
     told: tuple[Path, str], project: Project, ancestors: dict[str, Any]
 ) -> None:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=told[0], capture_output=True, text=True, check=True)
-    record = project.store.line(ancestors["train"].started.code).record
+    record = project.store.line(ancestors["train"].code).record
     assert isinstance(record, CodeState)
     assert record.commit == head.stdout.strip()
     assert record.dirty == []

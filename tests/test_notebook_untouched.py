@@ -116,7 +116,7 @@ class Plain:
 
     def __init__(self, folder: Path, *, record: bool) -> None:
         folder.mkdir()
-        path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         self.folder = folder
         self.manager = KernelManager(kernel_name="python3")
         self.manager.kernel_spec.argv[0] = sys.executable

@@ -69,11 +69,11 @@ class Graph(msgspec.Struct, frozen=True):
 
     def environments(self) -> list[Digest]:
         """The environments they ran in."""
-        return list(dict.fromkeys(run.started.environment for run in self.runs if run.started.environment))
+        return list(dict.fromkeys(run.environment for run in self.runs if run.environment))
 
     def codes(self) -> list[Digest]:
         """The states of the code around them."""
-        return list(dict.fromkeys(run.started.code for run in self.runs if run.started.code))
+        return list(dict.fromkeys(run.code for run in self.runs if run.code))
 
     def text(self) -> str:
         """Draw as a tree, each cell run once: beneath it what it read from outside, and the cell runs it builds on."""
