@@ -541,7 +541,8 @@ def test_no_text_is_returned_for_what_is_no_text(redactor: Redactor) -> None:
 
 HOSTILE = (
     "a", "1", " ", ".", '"', "\\", "İ", "password=\"", "password='", 'password="""', "password=(", "password: ",
-    "token", "token ", "://", "://a@", "://a:b@", "AKIA", "eyJ", "eyJ.", "sk-", "hf_", "SG.", "glpat-", "Q~", "1Q~", ":AA",
+    "token", "token ",
+    "://", "://a@", "://a:b@", "AKIA", "eyJ", "eyJ.", "sk-", "hf_", "SG.", "glpat-", "Q~", "1Q~", ":AA",
     "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "bearer ", "basic ", "auth=(", "auth=(a,", "?sig=", "&key=", "key=x,",
     'password="{a', " -u a:", "--password ", "authorization:", "authorization: aaa ", "login a password ", "secret_",
     "password", "passwd = f'{", "{", "key: ", 'setdefault("token", ', "\n", "password='a' + ", "PuTTY-User-Key-File-",
