@@ -524,9 +524,7 @@ def _environment_of(store: Store, found: Subject) -> Environment:
     if isinstance(value, CellRun):
         digest = value.environment
     elif isinstance(value, Run):
-        digest = next(
-            (one.environment for one in store.cell_runs(run=value.id) if one.environment), None
-        )
+        digest = next((one.environment for one in store.cell_runs(run=value.id) if one.environment), None)
     elif isinstance(value, Artifact) and found.line is not None:
         digest = store.cell_run(found.line).environment
     elif hasattr(value, "record") and isinstance(value.record, ModelVersion):
