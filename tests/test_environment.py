@@ -300,12 +300,8 @@ def test_gpus_are_asked_of_the_driver_in_the_background(tmp_path: Path, monkeypa
 
 
 def test_requirements_name_what_was_really_imported(site: Path, forget_modules: None) -> None:
-    import sklearn
-    import yaml
-
-    assert requirements(["sklearn.linear_model", "yaml", "os", "sys", "no_such_module"]) == [
-        f"pyyaml=={yaml.__version__}", f"scikit-learn=={sklearn.__version__}",
-    ]  # fmt: skip
+    names = ["sklearn.linear_model", "dateutil.parser", "os", "sys", "no_such_module"]
+    assert requirements(names) == [f"{name}=={metadata.version(name)}" for name in ("python-dateutil", "scikit-learn")]
     install(site, "ns-one", "1.0", modules=("mlops_ns/one/__init__.py",))
     install(site, "ns-two", "2.0", modules=("mlops_ns/two/__init__.py", "mlops_ns/two/deep.py"))
     assert requirements(["mlops_ns.two.deep"]) == ["ns-two==2.0"]
@@ -317,11 +313,14 @@ def test_requirements_name_what_was_really_imported(site: Path, forget_modules: 
 
 def test_a_difference_is_told_and_equal_environments_have_none() -> None:
     old = Environment(
-        python="3.11.7", packages=[Package(name="a", version="1"), Package(name="b", version="1"), Package(name="c", version="1")],
+        python="3.11.7", packages=[Package(name=name, version="1") for name in "abc"],
         variables={"TZ": "UTC", "LANG": "C"}, other_variables=["EDITOR"], gpus=["X"],
     )  # fmt: skip
     new = Environment(
-        python="3.12.1", packages=[Package(name="b", version="2", loaded="1"), Package(name="c", version="1"), Package(name="d", version="1", origin="editable")],
+        python="3.12.1", packages=[
+            Package(name="b", version="2", loaded="1"), Package(name="c", version="1"),
+            Package(name="d", version="1", origin="editable"),
+        ],
         variables={"TZ": "CET", "OMP_NUM_THREADS": "2"}, other_variables=["EDITOR"], gpus=["X"],
     )  # fmt: skip
     assert not diff(old, old)
