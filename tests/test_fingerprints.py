@@ -634,17 +634,43 @@ def test_an_extension_type_of_arrows_own_is_its_storage() -> None:
 
 
 def test_work_called_off_from_another_thread_ends_at_once() -> None:
-    budget = Budget()
+    budget = Budget(bytes=1 << 60)
     value = [np.zeros(4 << 20, "u1")] * 100_000
     distinct = [value[0][n:] for n in range(100_000)]
     found = []
     worker = threading.Thread(target=lambda: found.append(fingerprint(distinct, budget=budget)))
     worker.start()
+    while budget.room == budget.bytes and worker.is_alive():
+        time.sleep(0)  # until it has begun
     began = time.monotonic()
     budget.cancel()
     worker.join(60)
     assert not worker.is_alive(), time.monotonic() - began
     assert found[0].why.startswith("called off")
+
+
+def test_the_keys_of_a_mapping_are_not_looked_up() -> None:
+    class Key:
+        pass
+
+    held = [collections.OrderedDict({Key(): 1}), {Key(): 1}, {Key()}, collections.Counter([Key()])]
+    for name in ("__hash__", "__eq__", "__getattribute__"):
+        setattr(Key, name, _touch(name))
+    TOUCHED.clear()
+    for value in held:
+        assert fingerprint(value).digest is None
+        buffers(value)
+    assert TOUCHED == []
+
+
+@pytest.mark.parametrize("make", [
+    lambda: {str(n): n for n in range(1_000_000)}, lambda: set(range(3_000_000)),
+    lambda: [(n,) for n in range(300_000)],
+    lambda: pd.array(["a"] * 2_000_000, dtype=pd.StringDtype("python")), lambda: np.array(["ab"] * 2_000_000, object),
+])  # fmt: skip
+def test_every_long_walk_looks_at_its_budget(make: Callable[[], object]) -> None:
+    value = make()
+    assert fingerprint(value, budget=Budget(seconds=0)).why.startswith("over the budget of 0 s")
 
 
 def test_what_holds_a_figure_has_none() -> None:

@@ -236,6 +236,8 @@ def _taken(level: Any, codes: Any) -> Any:
 
 # -- columns -----------------------------------------------------------------------------------------------------------
 
+_TEXTS: Final = 1 << 20
+"""Texts turned into Arrow memory between two looks at the budget."""
 _ARRAYS: Final = {
     "Categorical", "DatetimeArray", "TimedeltaArray", "PeriodArray", "IntervalArray", "IntegerArray", "FloatingArray",
     "BooleanArray", "SparseArray", "NumpyExtensionArray", "StringArray", "ArrowStringArray", "ArrowExtensionArray",
@@ -322,5 +324,9 @@ def _objects_as_texts(walk: Walk, held: Any, label: str) -> Node:
     """Texts held as Python objects, written as those held in Arrow memory are."""
     import pyarrow as pa
 
-    found = [one if type(one) is str else None for one in held.tolist()]
-    return arrow.column(walk, [pa.array(found, pa.large_string())], pa.large_string(), label)
+    chunks = []
+    for start in range(0, len(held), _TEXTS):
+        walk.budget.check()
+        found = [one if type(one) is str else None for one in held[start : start + _TEXTS].tolist()]
+        chunks.append(pa.array(found, pa.large_string()))
+    return arrow.column(walk, chunks, pa.large_string(), label)

@@ -25,6 +25,7 @@ import zoneinfo
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from jupyter_mlops.fingerprints.sharing import immutable
 from jupyter_mlops.fingerprints.walk import (
     HANDLERS,
     INLINE,
@@ -200,7 +201,10 @@ def _setting(kind: bytes) -> Any:
     def handler(walk: Walk, value: Any) -> Node:
         hasher = begin(walk, TAG, kind)
         hasher.update(count(len(value)))
-        found = [walk.item(one) for one in list(value)]
+        found = []
+        for one in list(value):
+            found.append(walk.item(one))
+            walk.spend(0)
         ordered = sorted(found)
         if ordered != found:
             note_order(walk, found)
@@ -217,6 +221,8 @@ def _setting(kind: bytes) -> Any:
 def _ordered(walk: Walk, value: Any) -> Node:
     """An OrderedDict: there the order is content, since two that differ in it are not equal."""
     hasher = begin(walk, TAG, b"ordereddict")
+    if not all(map(immutable, dict.keys(value))):  # going through it looks every key up: that would run theirs
+        raise NoFingerprint("an OrderedDict whose keys are not plain")
     entries = [part for entry in list(collections.OrderedDict.items(value)) for part in entry]
     sequence(walk, hasher, entries)
     hasher.update(_state(walk, value))

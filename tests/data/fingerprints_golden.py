@@ -18,7 +18,7 @@ import scipy.sparse
 
 from jupyter_mlops.fingerprints import fingerprint
 
-Point = collections.namedtuple("Point", "x y")  # noqa: PYI024 - the untyped form has a digest of its own
+Point = collections.namedtuple("Point", "x y")
 
 
 class Metres(float):
@@ -41,8 +41,9 @@ def area(width: float, height: float = 2.0) -> float:
 
 
 VALUES = {
-    "none": None, "int": 2**70, "float": -0.0, "text": "žluť\ud800", "list": [1, "a", 2.5, None], "ints": list(range(20)),
-    "dict": {"b": 1, "a": [2]}, "set": {"x", "y", "z"}, "datetime": dt.datetime(2020, 1, 2, tzinfo=dt.UTC),
+    "none": None, "int": 2**70, "float": -0.0, "text": "žluť\ud800", "list": [1, "a", 2.5, None],
+    "ints": list(range(20)), "dict": {"b": 1, "a": [2]}, "set": {"x", "y", "z"},
+    "datetime": dt.datetime(2020, 1, 2, tzinfo=dt.UTC),
     "decimal": Decimal("1.50"), "array": np.arange(6, dtype="f8").reshape(2, 3), "strings": np.array(["a", "bc"]),
     "objects": np.array(["a", None, 3], dtype=object),
     "record": np.zeros(2, dtype=[("a", "i4"), ("b", "f8")]),
@@ -55,7 +56,8 @@ VALUES = {
     "table": pa.table({"a": [1, None], "s": ["x", "yy"], "l": [[1], None]}),
     "map": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())), "sparse": scipy.sparse.csr_array(np.eye(3)),
     "namedtuple": Point(1, 2), "subclass": Metres(1.5), "enum": Colour.RED, "enumclass": Colour, "dataclass": Case(1),
-    "function": area, "alias": dict[str, int | None], "offset": pd.offsets.Day(2), "timestamp": pd.Timestamp("2020-01-02").as_unit("ns"),
+    "function": area, "alias": dict[str, int | None], "offset": pd.offsets.Day(2),
+    "timestamp": pd.Timestamp("2020-01-02").as_unit("ns"),
 }  # fmt: skip
 print(
     json.dumps({name: fingerprint(value).digest or fingerprint(value).why for name, value in VALUES.items()}, indent=1)
