@@ -383,6 +383,21 @@ def test_a_function_counts_by_source_defaults_and_the_globals_it_uses(tmp_path: 
     assert digest(one.f) == digest(same.f) != digest(other.f)
 
 
+def test_a_function_of_a_cell_counts_by_its_text_in_the_line_cache() -> None:
+    def cell(name: str, text: str) -> dict[str, Any]:
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        space: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(text, name, "exec"), space)
+        return space
+
+    one, moved = cell("<cell-1>", "def f(x):\n    return x\n"), cell("<cell-2>", "K = 1\ndef f(x):\n    return x\n")
+    other = cell("<cell-3>", "def f(x):\n    return -x\n")
+    assert fingerprint(one["f"]).facts is None
+    assert digest(one["f"]) == digest(moved["f"]) != digest(other["f"])
+    pair = cell("<cell-4>", "a, b = (lambda x: x), (lambda x: -x)\n")
+    assert digest(pair["a"]) != digest(pair["b"])
+
+
 def test_a_closure_counts_by_what_it_holds() -> None:
     def make(held: object) -> Callable[[], object]:
         return lambda: held
@@ -507,6 +522,16 @@ def test_tensors_and_modules_count_by_their_items_and_state() -> None:
     assert fingerprint(plain.to_sparse()).digest is None
     assert fingerprint(torch.empty(2, device="meta")).why == "its memory is not the CPU's"
     assert buffers(plain[1:]) & buffers(plain)
+    watched: list[object] = []
+
+    class Watching(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined,misc]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> object:
+            watched.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Watching():
+        assert fingerprint(plain).digest == fingerprint(plain.detach()).digest
+    assert len(watched) == 1  # the test's own detach()
     array = np.arange(3.0)
     assert buffers(torch.from_numpy(array)) & buffers(array)
     assert buffers(array[1:]) & buffers(torch.from_numpy(array))

@@ -61,6 +61,11 @@ def is_module(kind: type) -> bool:
 
 def _tensor(walk: Walk, value: Any) -> Node:
     torch = sys.modules["torch"]
+    with torch._C.DisableTorchFunction():  # a mode of the user's would be asked about every step
+        return _items(walk, torch, value)
+
+
+def _items(walk: Walk, torch: Any, value: Any) -> Node:
     if value.device.type != "cpu":
         raise NoFingerprint("its memory is not the CPU's")
     if value.layout is not torch.strided or value.is_quantized or getattr(value, "is_nested", False):
