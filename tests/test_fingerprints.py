@@ -198,6 +198,8 @@ def test_values_that_share_memory_share_a_buffer() -> None:
     assert buffers(pd.DataFrame(root.reshape(3, 2), copy=False)) & buffers(root)
     inner = [1]
     assert buffers({"a": inner}) & buffers(inner)
+    for holder in (Case(1, inner), Row([inner]), Options(a=inner), Point(1, inner), [Case(1, inner)]):
+        assert buffers(holder) & buffers(inner)
     assert not buffers((1, "a"))
     assert immutable((1, "a"))
     assert not immutable([])

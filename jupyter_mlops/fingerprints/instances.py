@@ -103,7 +103,7 @@ def _derived(bare: Any) -> Handler:
         kind = type(value)
         hasher = begin(walk, TAG, b"derived")
         hasher.update(text(name_of(kind)) + walk.at(".__class__", kind) + walk.item(bare(value)))
-        plain.mapping(walk, hasher, _attributes(value))
+        plain.mapping(walk, hasher, attributes(value))
         return finish(TAG, hasher)
 
     return handler
@@ -113,11 +113,11 @@ def _instance(walk: Walk, value: Any) -> Node:
     kind = type(value)
     hasher = begin(walk, TAG, b"instance")
     hasher.update(text(name_of(kind)) + walk.at(".__class__", kind))
-    plain.mapping(walk, hasher, _attributes(value))
+    plain.mapping(walk, hasher, attributes(value))
     return finish(TAG, hasher)
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def attributes(value: Any) -> dict[str, Any]:
     """Filled slots and the instance's dictionary, read past anything its class defines."""
     kind = type(value)
     state: dict[str, Any] = {}

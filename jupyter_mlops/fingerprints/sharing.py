@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import enum
 import fractions
+import itertools
 import sys
 import uuid
 from typing import Any, Final
@@ -113,7 +115,26 @@ def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
             return list(held)
         if hasattr(one, "buffers"):
             found.update(buffer.address for buffer in one.buffers() if buffer is not None and buffer.address)
-    return []
+        return []
+    return _held(one, kind, _NODES - len(found))
+
+
+def _held(one: Any, kind: type, most: int) -> list[Any]:
+    """What an instance of the user's class holds, where reading that runs no code of the class."""
+    from jupyter_mlops.fingerprints import instances
+    from jupyter_mlops.fingerprints.walk import NoFingerprint
+
+    try:
+        instances.handler_for(kind)
+    except NoFingerprint:
+        return []
+    held: list[Any] = []
+    if not derives(kind, enum.Enum):  # a member is a constant
+        held.extend(list(instances.attributes(one).values())[:most])
+    for base, read in ((list, list.__iter__), (tuple, tuple.__iter__), (dict, dict.values), (set, set.__iter__)):
+        if derives(kind, base):
+            held.extend(itertools.islice(read(one), most))
+    return held
 
 
 def _array(np: Any, one: Any, found: set[int]) -> list[Any]:
