@@ -150,9 +150,11 @@ def status(project: Project | None, kernel: Mapping[str, Any] | None) -> View:
     gaps = sum(1 for run in recent for gap in run.gaps if gap.blocks)
     problems: list[Block] = []
     if failed:
-        problems.append(Text(f"{len(failed)} of the last {len(recent)} cell runs were cut off", tone="bad"))
+        problems.append(Text(f"{_count(len(failed), 'cell run')} of the last {len(recent)} cut off", tone="bad"))
     if gaps:
-        problems.append(Text(f"{gaps} gaps block lineage among the last {len(recent)} cell runs", tone="bad"))
+        problems.append(
+            Text(f"lineage blocked by {_count(gaps, 'gap')} in the last {len(recent)} cell runs", tone="bad")
+        )
     hint = "" if recent else "%load_ext jupyter_mlops in a notebook, or mlops run NOTEBOOK"
     return View(
         title="Where you are",
@@ -163,8 +165,15 @@ def status(project: Project | None, kernel: Mapping[str, Any] | None) -> View:
 
 
 def _store_line(store: Store) -> str:
-    count = store.counts()
-    return f"{count.get('cell.started', 0)} cell runs, {count.get('run.started', 0)} runs, {sum(count.values())} lines"
+    found = store.counts()
+    cells, runs_ = (
+        _count(found.get(kind, 0), what) for kind, what in (("cell.started", "cell run"), ("run.started", "run"))
+    )
+    return f"{cells}, {runs_}, {_count(sum(found.values()), 'line')}"
+
+
+def _count(number_: int, what: str) -> str:
+    return f"{number_} {what}" if number_ == 1 else f"{number_} {what}s"
 
 
 def _run_line(run: Run) -> str:
@@ -174,7 +183,7 @@ def _run_line(run: Run) -> str:
 def _model_line(store: Store, ref: str) -> str:
     aliases = [one.partition("@")[2] for one in store.refs(ref + "@")]
     tail = "  " + " ".join("@" + alias for alias in aliases) if aliases else ""
-    return f"{ref.removeprefix('models/')}  {len(store.moves(ref))} versions{tail}"
+    return f"{ref.removeprefix('models/')}  {_count(len(store.moves(ref)), 'version')}{tail}"
 
 
 def _shown(value: object) -> object:
@@ -478,10 +487,20 @@ def _show_artifact(store: Store, one: Artifact, line: Digest | None) -> View:
 
 
 def _facts_blocks(facts: Any) -> list[Block]:
+    """What an object of facts says: columns as a table, the rest a line each."""
     if not isinstance(facts, dict):
         return []
-    rows = [(str(key), _flat(value)) for key, value in facts.items()]
-    return [Facts(rows)]
+    schema = facts.get("schema")
+    schema = schema if isinstance(schema, dict) else {}
+    columns = schema.get("columns")
+    if not (isinstance(columns, list) and columns and all(isinstance(one, dict) for one in columns)):
+        return [Facts([(str(key), _flat(value)) for key, value in facts.items()])]
+    rows = [(_flat(one.get("name")), _flat(one.get("dtype")), _tagged(str(one.get("digest", "")))) for one in columns]
+    rest = {**{key: value for key, value in facts.items() if key != "schema"}, "index": schema.get("index")}
+    return [
+        Facts([(key, _flat(value)) for key, value in rest.items() if value is not None]),
+        Table(("column", "type", "content"), rows),
+    ]
 
 
 # -- environments ----------------------------------------------------------------------------------------------------

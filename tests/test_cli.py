@@ -54,7 +54,7 @@ def record(project_folder: Path) -> dict[str, str]:
 def test_status_says_where_one_is(shell: Shell, record: dict[str, str]) -> None:
     code, out, _ = shell()
     assert code == 0
-    assert "2 cell runs, 1 runs" in out
+    assert "2 cell runs, 1 run," in out
     assert shell("status")[1] == out
 
 

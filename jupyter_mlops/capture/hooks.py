@@ -16,6 +16,7 @@ import _signal  # type: ignore[import-not-found] # `signal` takes 20 µs a cell 
 import _thread
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -30,6 +31,7 @@ from jupyter_mlops.capture.run import CELL, Session
 from jupyter_mlops.lineage import NOTHING, CellNames, names_in
 from jupyter_mlops.records import Artifact, CellEnded, CellStarted, Digest, Gap
 
+_LOADING: Final = re.compile(r"\s*%(?:re)?load_ext\s+jupyter_mlops\s*")  # a cell that does nothing else
 _INTERRUPTED: Final = ("KeyboardInterrupt", "CancelledError")
 _MOST_FILES: Final = 50  # files of one cell whose makers are looked up
 _LOOK_UP: Final = 0.02  # seconds that looking up who made the files may hold up a cell
@@ -235,13 +237,8 @@ class Hooks:
             session.open()
             self._ready()
             self._write_start(one)
-            one.gaps.append(
-                Gap(
-                    subject="session",
-                    reason="recording began inside this cell",
-                    blocks=True,
-                )
-            )
+            more = not _LOADING.fullmatch(_source(one.info))
+            one.gaps.append(Gap(subject="session", reason="recording began inside this cell", blocks=more))
         assert one.digest is not None
         displays, gaps, published = self.displays.end(one.request) if one.request else ([], [], "")
         one.gaps += gaps
