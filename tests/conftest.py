@@ -26,9 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    late = [] if config.getoption("--nightly") else [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=late)
+    items[:] = [item for item in items if item not in late]
     for item in items:
-        if item.get_closest_marker("nightly") and not config.getoption("--nightly"):
-            item.add_marker(pytest.mark.skip(reason="nightly: bash tests/run.sh --nightly"))
         for marker in item.iter_markers("needs"):
             if shutil.which(marker.args[0]) is None:
                 item.add_marker(pytest.mark.skip(reason=f"needs {marker.args[0]}: tests/run.sh --system-packages"))

@@ -2,7 +2,7 @@
 # Makes what the tests need, then runs every one of them.
 #
 #   bash tests/run.sh                     installs nothing on the system; what cannot run then is skipped by name
-#   bash tests/run.sh --system-packages   installs the Debian packages named below first
+#   bash tests/run.sh --system-packages   installs the Debian packages named below first, and PyTorch in its environment
 #   bash tests/run.sh --nightly           also the tests that take minutes
 #
 # Anything after -- goes to pytest.
@@ -54,7 +54,10 @@ prepare() {  # folder python extras… : a virtual environment that has this ver
 }
 
 echo "== $("$main" --version), everything"
-prepare .venv-test "$main" test
+pins=()
+# PyTorch's builds for GPUs are several GB: this release is the one with a small build where an index offers it.
+if [ "$system" = yes ]; then pins=('torch==2.13.0'); fi
+prepare .venv-test "$main" test ${pins[@]+"${pins[@]}"}
 bin=$PWD/.venv-test/bin
 export PATH="$bin:$PATH"
 "$bin/ruff" check .
