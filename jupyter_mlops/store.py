@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -30,11 +29,11 @@ from jupyter_mlops.journal import (
     JournalUnavailable,
     StoreReplaced,
     alive,
-    fsync,
     new_writer,
     raw_lines,
     sync_folder,
 )  # fmt: skip
+from jupyter_mlops.objects import OBJECT, ObjectDamaged, ObjectMissing, Objects, make_folder, names, write, write_new
 from jupyter_mlops.records import (
     FORMAT,
     CellEnded,
@@ -51,7 +50,6 @@ from jupyter_mlops.records import (
     RunEnded,
     RunStarted,
     Transition,
-    digest_of,
     now,
     read_line,
     short,
@@ -63,8 +61,6 @@ __all__ = [
     "RefConflict", "RefInvalid", "Store", "StoreFormat", "StoreMissing", "StoreReplaced",
 ]  # fmt: skip
 
-_CHUNK: Final = 2**20
-_OBJECT: Final = re.compile(r"blake3:[0-9a-f]{64}")
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MOVE: Final = re.compile(r"([0-9]{8,12})\.jsonl")
 _SHORT: Final = re.compile(r"(?:blake3:)?([0-9a-f]{4,64})")
@@ -81,16 +77,6 @@ class StoreMissing(MlopsError, FileNotFoundError):
 
 class StoreFormat(MlopsError, ValueError):
     """What stands there is no store, or one of a later format."""
-
-
-class ObjectMissing(MlopsError, KeyError):
-    """The store does not hold the object: it was never kept here, or it was erased."""
-
-    __str__ = MlopsError.__str__
-
-
-class ObjectDamaged(MlopsError, ValueError):
-    """The object's bytes are no longer those its name says."""
 
 
 class NotFound(MlopsError, KeyError):
@@ -144,7 +130,7 @@ class Store:
         self.path, self.id = path, id
         self._journal = Journal(path)
         self._index = Index(path, lambda: _elsewhere(id, path))
-        self._sweep()
+        self._objects = Objects(path, self._journal, self._erasure)
 
     @classmethod
     def create(cls, path: Path) -> Store:
@@ -165,7 +151,7 @@ class Store:
                     (path / name).chmod(0o700)
                 facts = {"format": FORMAT, "id": secrets.token_hex(16), "created": now()}
                 for name, text in ((".gitignore", "*\n"), ("format", json.dumps(facts) + "\n")):
-                    _write_new(path, name, text.encode())
+                    write_new(path, name, text.encode())
             except OSError as error:
                 raise StoreMissing(f"no store can be made at {path}", cause=str(error)) from error
         return cls.open(path)
@@ -210,162 +196,27 @@ class Store:
     # -- objects ---------------------------------------------------------------------------------------------------
 
     def put(self, data: bytes | bytearray | memoryview | Path, *, durable: bool = False) -> Digest:
-        """Keep bytes, or the content of a file, and say their name.
-
-        Parameters
-        ----------
-        data
-            The bytes, or the path of a regular file, which is read in pieces.
-        durable
-            Whether to wait until they are on the disk; otherwise they are synced in the background.
-
-        Raises
-        ------
-        StoreReplaced
-            The store's folder is no longer the one that was opened.
-        OSError
-            The bytes cannot be read or written.
-        """
-        self._journal.check()
-        if isinstance(data, Path):
-            digest, temporary, size = self._take_in(data)
-        else:
-            data = _flat(data)
-            size = len(data)
-            digest, temporary = digest_of(data), None
-        path = self._object(digest)
-        try:
-            # A name proves nothing of what a power cut has left under it; the size costs no reading.
-            if os.stat(path, follow_symlinks=False).st_size == size:
-                if temporary:
-                    os.unlink(temporary)
-                if durable:
-                    self._sync(path)
-                return digest
-        except OSError:
-            pass  # not there: the usual case
-        if temporary is None:
-            temporary = self._temporary()
-            _write(temporary, data)  # type: ignore[arg-type]
-        try:
-            try:
-                os.replace(temporary, path)
-            except FileNotFoundError:
-                _make_folder(path.parent)
-                os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        if durable:
-            self._sync(path)
-        else:
-            self._journal.sync_later(str(path))
-        return digest
+        """Keep bytes, or the content of a file, and say their name. See `Objects.put`."""
+        return self._objects.put(data, durable=durable)
 
     def get(self, digest: Digest) -> bytes:
-        """Read an object, and see that it is what its name says.
-
-        Raises
-        ------
-        ObjectMissing
-            The store does not hold it.
-        ObjectDamaged
-            Its bytes are others.
-        """
-        try:
-            data = self._object(digest).read_bytes()
-        except OSError as error:
-            raise self._missing(digest, error) from error
-        if digest_of(data) != digest:
-            raise ObjectDamaged(
-                f"object {short(digest)} is damaged", cause="its bytes do not match its name", next="mlops fsck"
-            )
-        return data
+        """Read an object, verified: `ObjectMissing` or `ObjectDamaged` where that fails."""
+        return self._objects.get(digest)
 
     def has(self, digest: Digest) -> bool:
         """Whether the object is here; its bytes are not read."""
-        return bool(_OBJECT.fullmatch(digest)) and self._object(digest).is_file()
+        return self._objects.has(digest)
 
     def size(self, digest: Digest) -> int:
-        """How many bytes an object has.
-
-        Raises
-        ------
-        ObjectMissing
-            The store does not hold it.
-        """
-        try:
-            return self._object(digest).stat().st_size
-        except OSError as error:
-            raise self._missing(digest, error) from error
+        """How many bytes an object has; `ObjectMissing` where it is not here."""
+        return self._objects.size(digest)
 
     def objects(self) -> Iterator[Digest]:
         """The name of every object, in no order."""
-        root = self.path / "objects"
-        for folder in _names(root):
-            for name in _names(root / folder):
-                if _OBJECT.fullmatch(found := f"blake3:{folder}{name}"):
-                    yield Digest(found)
+        return iter(self._objects)
 
-    def _object(self, digest: str) -> Path:
-        if not _OBJECT.fullmatch(digest):
-            raise ObjectMissing(
-                f"{digest[:80]!r} names no object", cause="objects are named by their bytes, as in blake3:5f3c…"
-            )
-        return self.path / "objects" / digest[7:9] / digest[9:]
-
-    def _missing(self, digest: Digest, error: OSError) -> ObjectMissing:
-        if not isinstance(error, FileNotFoundError):
-            return ObjectMissing(f"object {short(digest)} cannot be read", cause=str(error), next="mlops fsck")
-        for _, time, erased in self.records(Erased):
-            if erased.object == digest:
-                by = f" by {erased.by}" if erased.by else ""
-                return ObjectMissing(f"object {short(digest)} was erased{by} on {time[:10]}", cause=erased.reason)
-        return ObjectMissing(f"object {short(digest)} is not in this store", next="mlops fsck")
-
-    def _take_in(self, path: Path) -> tuple[Digest, str, int]:
-        """Copy a file beside the objects, naming it on the way."""
-        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            if not stat.S_ISREG(os.fstat(source).st_mode):
-                raise IsADirectoryError(f"{path} is not a regular file")
-            temporary, hasher, size = self._temporary(), blake3(), 0
-
-            def chunks() -> Iterator[bytes]:
-                nonlocal size
-                while chunk := os.read(source, _CHUNK):
-                    hasher.update(chunk)
-                    size += len(chunk)
-                    yield chunk
-
-            _write(temporary, chunks())
-        finally:
-            os.close(source)
-        return Digest("blake3:" + hasher.hexdigest()), temporary, size
-
-    def _temporary(self) -> str:
-        if not os.path.isdir(self.path / "tmp"):  # git and some copies leave empty folders out
-            _make_folder(self.path / "tmp")
-        return str(self.path / "tmp" / f"{_host()}-{os.getpid()}-{secrets.token_hex(6)}")
-
-    def _sync(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            fsync(fd)
-        finally:
-            os.close(fd)
-        sync_folder(path.parent)
-        sync_folder(path.parent.parent)
-
-    def _sweep(self) -> None:
-        """Remove what writers that died have left half-written."""
-        for name in _names(self.path / "tmp"):
-            host, _, rest = name.partition("-")
-            pid = rest.partition("-")[0]
-            if host == _host() and pid.isdecimal() and not _lives(int(pid)):
-                with contextlib.suppress(OSError):  # read-only, or swept by another: no matter
-                    os.unlink(self.path / "tmp" / name)
+    def _erasure(self, digest: Digest) -> tuple[str, Erased] | None:
+        return next(((time, one) for _, time, one in self.records(Erased) if one.object == digest), None)
 
     # -- records ---------------------------------------------------------------------------------------------------
 
@@ -441,7 +292,7 @@ class Store:
         digest, raw = write_line(
             move, writer=self.writer or new_writer(), seq=last + 1, prev=known[-1].digest if known else None
         )
-        _make_folder(folder)
+        make_folder(folder)
         if not self._create(folder / f"{last + 1:08}.jsonl", raw):
             raise self._conflict(ref, last + 1)
         return last + 1, digest
@@ -485,7 +336,7 @@ class Store:
         return self.path / "refs" / ref
 
     def _numbers(self, folder: Path) -> list[int]:
-        return [int(found[1]) for name in _names(folder) if (found := _MOVE.fullmatch(name))]
+        return [int(found[1]) for name in names(folder) if (found := _MOVE.fullmatch(name))]
 
     def _conflict(self, ref: str, number: int) -> RefConflict:
         return RefConflict(
@@ -494,8 +345,8 @@ class Store:
 
     def _create(self, path: Path, raw: bytes) -> bool:
         """Make a file that was not there, whole and on the disk; False if it was there."""
-        temporary = self._temporary()
-        _write(temporary, raw, durable=True)
+        temporary = self._objects.temporary()
+        write(temporary, raw, durable=True)
         try:
             try:
                 os.link(temporary, path)
@@ -506,7 +357,7 @@ class Store:
             except OSError:
                 # No hard links here: exclusive creation, which a crash can leave half-written, but never twice taken.
                 try:
-                    _write(str(path), raw, durable=True)
+                    write(str(path), raw, durable=True)
                 except FileExistsError:
                     return False
         finally:
@@ -559,8 +410,8 @@ class Store:
             (low, high),
         )
         hits = {str(unkey(raw)): kind for raw, kind in rows}
-        for name in _names(self.path / "objects" / text[:2]):
-            if name.startswith(text[2:]) and _OBJECT.fullmatch(found_ := f"blake3:{text[:2]}{name}"):
+        for name in names(self.path / "objects" / text[:2]):
+            if name.startswith(text[2:]) and OBJECT.fullmatch(found_ := f"blake3:{text[:2]}{name}"):
                 hits.setdefault(found_, "object")
         if not hits:
             raise NotFound(f"nothing in this store has a name that begins with {text[:64]}", next="mlops log")
@@ -760,17 +611,8 @@ class Store:
         found += self._fsck_refs()
         if not self._index.sound():
             found.append(Problem("index.sqlite", "the index is damaged, and is built anew when next used", "note"))
-        for digest in self.objects():
-            where = f"objects/{digest[7:9]}/{digest[9:]}"
-            try:
-                whole = (self.size(digest) > 0 or digest == digest_of(b"")) and (
-                    not read_data or _hash_file(self.path / where) == digest
-                )
-            except (OSError, ObjectMissing) as error:
-                found.append(Problem(where, f"the object cannot be read: {error}"))
-                continue
-            if not whole:
-                found.append(Problem(where, "the object's bytes do not match its name", next="mlops repair"))
+        for where, what in self._objects.damaged(read_data=read_data):
+            found.append(Problem(where, what, next="mlops repair"))
         return found
 
     def repair(self) -> list[Problem]:
@@ -799,7 +641,7 @@ class Store:
         return done
 
     def _fsck_journals(self) -> Iterator[Problem]:
-        for name in sorted(_names(self.path / "journal")):
+        for name in sorted(names(self.path / "journal")):
             where = f"journal/{name}"
             if not name.endswith(".jsonl"):
                 continue
@@ -902,78 +744,6 @@ def _only_line(path: Path) -> Line:
     raise RecordInvalid("the file is empty")
 
 
-def _flat(data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:
-    """The same bytes, in a shape that can be hashed and written."""
-    if isinstance(data, memoryview) and (data.ndim != 1 or data.format != "B" or not data.c_contiguous):
-        return data.cast("B") if data.c_contiguous and data.nbytes else data.tobytes()
-    return data
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it, for their owner alone under any umask."""
-    if not path.parent.is_dir():
-        _make_folder(path.parent)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []  # not made yet, or no folder
-
-
-def _hash_file(path: Path) -> str:
-    hasher = blake3()
-    for chunk in _chunks(path):
-        hasher.update(chunk)
-    return "blake3:" + hasher.hexdigest()
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        while chunk := os.read(fd, _CHUNK):
-            yield chunk
-    finally:
-        os.close(fd)
-
-
-def _write(path: str, data: bytes | bytearray | memoryview | Iterator[bytes], *, durable: bool = False) -> None:
-    """Write a new file of ours, whole, or leave nothing."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        try:
-            for piece in (data,) if isinstance(data, bytes | bytearray | memoryview) else data:
-                view = memoryview(piece).cast("B")
-                while len(view):
-                    view = view[os.write(fd, view) :]
-            if durable:
-                fsync(fd)
-        finally:
-            os.close(fd)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        raise
-
-
-def _write_new(folder: Path, name: str, data: bytes) -> None:
-    """Write a file at its creation; another process that makes the same store may have come first."""
-    temporary = folder / "tmp" / f"{name}-{secrets.token_hex(6)}"
-    _write(str(temporary), data, durable=True)
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, folder / name)
-    except OSError:
-        with contextlib.suppress(FileExistsError):
-            _write(str(folder / name), data, durable=True)
-    finally:
-        os.unlink(temporary)
-
-
 def _elsewhere(id: str, path: Path) -> Path:
     """The user's own folder for the index of a store that cannot hold it."""
     import platformdirs
@@ -981,17 +751,3 @@ def _elsewhere(id: str, path: Path) -> Path:
     place = blake3(os.fsencode(path)).hexdigest()[:16]
     name = id if _PART.fullmatch(id) else "unnamed"
     return Path(platformdirs.user_state_dir("jupyter-mlops", appauthor=False)) / "index" / f"{name}-{place}"
-
-
-def _host() -> str:
-    return blake3(os.uname().nodename.encode()).hexdigest()[:8]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return True

@@ -99,7 +99,7 @@ def test_nothing_acknowledged_is_lost_when_eight_writers_are_killed_two_hundred_
 def test_what_killed_writers_left_half_written_is_swept_at_the_next_opening(store: Store) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = Path(store._temporary())
+    mine = Path(store._objects.temporary())
     theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
     for path in (mine, theirs):
         path.write_bytes(b"half")
