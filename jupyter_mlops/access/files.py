@@ -305,6 +305,8 @@ _READ = reads(0, "source", "path", "where", "path_or_paths", "input_file", "file
 _PARQUET_FILE = reads(0, "source")
 
 READERS: Final[dict[str, dict[str, Callable[..., Any]]]] = {
+    # numpy keeps the `open` it found when it was imported, which may have been before us
+    "numpy": {"loadtxt": reads(0, "fname"), "genfromtxt": reads(0, "fname")},
     "pyarrow.parquet.core": {
         "read_table": _READ, "read_pandas": _READ, "read_metadata": _READ, "read_schema": _READ,
         "ParquetFile.__init__": _PARQUET_FILE, "ParquetDataset.__init__": reads(0, "path_or_paths"),
