@@ -361,13 +361,18 @@ class Journal:
         """
         if self.pending:
             self._start_syncer()
-            with self._round:
-                goal = self._begun + 1  # a round that begins after this moment
-                self._wake.set()
-                self._hurry.set()
-                if not self._round.wait_for(lambda: self._ended >= goal, timeout):
-                    return False
+            if self._syncer is None:
+                self._sync_round()
+            elif not self._await_round(timeout):
+                return False
         return not self._doubtful and not any(file.failed and file.synced < file.written for file in self._files())
+
+    def _await_round(self, timeout: float | None) -> bool:
+        with self._round:
+            goal = self._begun + 1  # a round that begins after this moment
+            self._wake.set()
+            self._hurry.set()
+            return self._round.wait_for(lambda: self._ended >= goal, timeout)
 
     def _files(self) -> list[_File]:
         return [*self._old, *([self._file] if self._file else [])]
@@ -375,7 +380,10 @@ class Journal:
     def _start_syncer(self) -> None:
         if self._syncer is None or not self._syncer.is_alive():
             self._syncer = threading.Thread(target=self._sync, name="jupyter-mlops sync", daemon=True)
-            self._syncer.start()
+            try:
+                self._syncer.start()
+            except RuntimeError:  # the interpreter is going down, and starts no threads any more (Python 3.12 on)
+                self._syncer = None
 
     def _sync(self) -> None:
         """Sync in rounds, for as long as the process lives: objects, then journals, then their folder."""
@@ -387,9 +395,7 @@ class Journal:
                 self._begun += 1
             self._sync_since = clock.monotonic()
             try:
-                self._sync_objects()
-                for file in self._files():
-                    self._sync_file(file)
+                self._sync_round()
             finally:
                 self._sync_since = 0.0
                 with self._round:
@@ -397,6 +403,11 @@ class Journal:
                     self._round.notify_all()
             if not stop.is_set() and self._hurry.wait(_COALESCE):
                 self._hurry.clear()
+
+    def _sync_round(self) -> None:
+        self._sync_objects()
+        for file in self._files():
+            self._sync_file(file)
 
     def _sync_objects(self) -> None:
         paths, folders = self._objects[:], set()

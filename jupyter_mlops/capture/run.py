@@ -8,6 +8,7 @@ script it is begun by the first `log_metric` or by `start_run`, and sealed at ex
 from __future__ import annotations
 
 import atexit
+import contextlib
 import contextvars
 import os
 import sys
@@ -342,7 +343,8 @@ class Session:
             return
         try:
             self._closed = False
-            self.settle(wait=0.5)
+            with contextlib.suppress(RuntimeError):  # from Python 3.12 on no thread starts while the interpreter ends
+                self.settle(wait=0.5)
             self._flush()
             if not self._attached:
                 self._store.append(RunEnded(run=self._run, status="done", seconds=time.perf_counter() - self._began))

@@ -9,6 +9,7 @@ Where text cannot say anything (``exec``, a foreign magic), the answer says so i
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -293,10 +294,19 @@ class _Reader:
     def type_alias(self, node: Any) -> None:
         self.store(node.name.id)  # its value is looked up lazily, by whoever asks
 
+    @contextlib.contextmanager
+    def parameters(self, node: ast.AST) -> Iterator[None]:
+        """``def f[T](x: T)``: names of types that only the definition sees (Python 3.12)."""
+        own = {parameter.name for parameter in getattr(node, "type_params", ())} - self.bound
+        self.bound |= own
+        yield
+        self.bound -= own
+
     def define(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
             self.expression(decorator)
-        body = self.function(node)
+        with self.parameters(node):
+            body = self.function(node)
         if node.decorator_list:
             self.run(body)  # a decorator may call what it is given
         self.store(node.name)
@@ -304,10 +314,13 @@ class _Reader:
             self.later[node.name] = [body]
 
     def class_(self, node: ast.ClassDef) -> None:
-        for part in (*node.decorator_list, *node.bases, *(keyword.value for keyword in node.keywords)):
-            self.expression(part)
+        for decorator in node.decorator_list:
+            self.expression(decorator)
         inner = _Reader()
-        inner.bound = set(self.bound)
+        with self.parameters(node):
+            for part in (*node.bases, *(keyword.value for keyword in node.keywords)):
+                self.expression(part)
+            inner.bound = set(self.bound)
         bodies: list[_Body] = []
         # the body runs at once and binds its own names; its functions run when the class is used
         inner.block([part for part in node.body if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)])

@@ -140,6 +140,7 @@ _PLAIN: Final = {
     "sklearn._loss.loss.PinballLoss",
     # Piecewise polynomials and sparse matrices: arrays, restored by filling __dict__.
     "scipy.interpolate._bsplines.BSpline",
+    "scipy.interpolate._bsplines._BSpline",  # its base from scipy 1.18 on
     "scipy.interpolate._interpolate.interp1d",
     "scipy.sparse._csr.csr_matrix",
     "scipy.sparse._csc.csc_matrix",
