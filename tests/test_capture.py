@@ -379,12 +379,17 @@ def test_no_error_of_ours_reaches_a_cell(start: Callable[..., Kernel], step: str
 
 
 def normal(answer: tuple[list[dict[str, Any]], dict[str, Any]]) -> str:
-    """A cell's outputs and reply, without counts and addresses."""
+    """A cell's outputs and reply, without counts and addresses, and however its prints were cut into messages."""
     outputs, reply = answer
     kept = {key: reply.get(key) for key in ("status", "ename", "evalue", "payload")}
+    joined: list[dict[str, Any]] = []
     for one in outputs:
         one.pop("execution_count", None)
-    text = json.dumps([outputs, kept], sort_keys=True)
+        if joined and one["type"] == joined[-1]["type"] == "stream" and one["name"] == joined[-1]["name"]:
+            joined[-1]["text"] += one["text"]
+        else:
+            joined.append(one)
+    text = json.dumps([joined, kept], sort_keys=True)
     return re.sub(r"In\[\d+\]|0x[0-9a-f]+|\\u001b\[[0-9;]*m|ipykernel_\d+/\d+", "", text)
 
 
