@@ -487,3 +487,26 @@ def test_a_terminal_says_that_outputs_are_not_seen(project_folder: Path) -> None
         cells = store.cell_runs(newest_first=False)
     assert [cell.source for cell in cells] == ["%load_ext jupyter_mlops", "a = 1", "print(a)"]
     assert sum(gap.subject == "displays" for cell in cells for gap in cell.gaps) == 1
+
+
+def test_cells_of_two_subshells_that_overlap_have_one_record_each(kernel: Kernel) -> None:
+    """The front end's own threads: a cell goes on while another one runs beside it."""
+    client = kernel.client
+    client.control_channel.send(client.session.msg("create_subshell_request", {}))
+    subshell = client.get_control_msg(timeout=60)["content"]["subshell_id"]
+    kernel.run("import threading\ngo = threading.Event()\nbeside = []")
+    waiting = kernel.send("go.wait(60)\nmain = 1", cell="main")
+    content = {"code": "inner = 2\nbeside.append(inner)\ngo.set()", "silent": False, "store_history": True,
+               "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}  # fmt: skip
+    message = client.session.msg("execute_request", content, metadata={"cellId": "beside"})
+    message["header"]["subshell_id"] = subshell
+    client.shell_channel.send(message)
+    kernel.collect(waiting)
+    kernel.run("len(beside)")
+    runs = {run.started.cell: run for run in kernel.cells() if run.started.cell}
+    assert set(runs) == {"main", "beside"}
+    assert [run.status for run in runs.values()] == ["done", "done"]
+    assert runs["main"].started.parent is None
+    assert runs["beside"].started.parent is None
+    assert "inner" in [one.name for one in runs["beside"].outputs]
+    kernel.no_errors()
