@@ -739,6 +739,28 @@ def test_a_streamed_body_is_left_to_the_caller(access: Access, server: str) -> N
     assert [(source.digest, source.why) for source in seen.sources] == [(None, "the body was handed on unread")]
 
 
+def test_an_object_store_is_asked_by_bucket_and_key_and_its_body_is_left_to_the_caller(
+    access: Access, server: str
+) -> None:
+    boto3 = pytest.importorskip("boto3")
+    client = boto3.client(
+        "s3",
+        endpoint_url=server,
+        region_name="nowhere",
+        aws_access_key_id="someone",
+        aws_secret_access_key="hunter2hunter2",
+    )
+
+    def run() -> None:
+        assert client.get_object(Bucket="flights", Key="2013/x.csv")["Body"].read() == b"a,b\n1,2\n"
+
+    seen = cell(access, run)
+    (source,) = [one for one in seen.sources if one.name.startswith("s3:")]
+    assert (source.name, source.query) == ("s3://flights/2013/x.csv", "GetObject")
+    assert (source.digest, source.why) == (None, "the body was handed on unread")
+    assert "hunter2" not in str(seen)
+
+
 # -- nothing is noticed ----------------------------------------------------------------------------------------------
 
 
