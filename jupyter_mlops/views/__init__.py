@@ -1,0 +1,40 @@
+"""What each answer shows: records turned into `View`s, the same for a shell, a cell and a panel."""
+
+from __future__ import annotations
+
+from jupyter_mlops.views.cells import cell_runs
+from jupyter_mlops.views.diffs import diff
+from jupyter_mlops.views.environments import environment, environment_diff
+from jupyter_mlops.views.lineages import TOLD_OF, lineage
+from jupyter_mlops.views.registry import checks, model, model_version, models, moved
+from jupyter_mlops.views.runs import run_result, runs
+from jupyter_mlops.views.showing import show
+from jupyter_mlops.views.start import EXTRAS, doctor, made, status
+from jupyter_mlops.views.stores import problems
+from jupyter_mlops.views.subjects import NotFound, Subject, at, subject
+
+__all__ = [
+    "EXTRAS",
+    "TOLD_OF",
+    "NotFound",
+    "Subject",
+    "at",
+    "cell_runs",
+    "checks",
+    "diff",
+    "doctor",
+    "environment",
+    "environment_diff",
+    "lineage",
+    "made",
+    "model",
+    "model_version",
+    "models",
+    "moved",
+    "problems",
+    "run_result",
+    "runs",
+    "show",
+    "status",
+    "subject",
+]
