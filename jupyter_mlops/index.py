@@ -1,8 +1,13 @@
 """The index: where each line stands, and what made and used what. Built from the files, and never more than they say.
 
 One SQLite file that may be deleted, cut, damaged or left behind by another version at any time: it is then built
-anew. It is brought up to date before it answers, from the files that grew since. Beside it stands a digest of it, for
-SQLite does not notice most flipped bits; and every line it points to is verified when it is read.
+anew. It is brought up to date before it answers, from the files that grew since. Every line it points to is verified
+when it is read; but a flipped bit can also hide lines, and SQLite does not notice most of them, so a *seal* stands
+beside it. The seal has two parts. The *stamp* is what the file system says of the file, its time of change having been
+set to one that no clock shows: whoever writes the file in whatever way breaks it, and looking costs nothing. It is
+believed for an hour, within one run of the machine and of the disk. Past that, and for a copy, the *digest* of all
+bytes decides; it is made by the last process that lets go of the index, not at each new line. Where neither holds, the
+index is built anew.
 
 Readers and the one who updates exclude one another by a lock on a file of its own: SQLite's locks are lost as soon as
 anything else in the process opens and closes the database file. The journal mode is the old rollback one, since the
@@ -11,12 +16,15 @@ newer one needs shared memory, and fails on network file systems and in read-onl
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
 import os
+import secrets
 import threading
 import time as clock
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,7 +40,9 @@ if TYPE_CHECKING:
 
 _MEMORY: Final = Path(":memory:")
 _PATIENCE: Final = 20.0  # seconds to wait for another process that brings the index up to date
+_BELIEVED: Final = 3600.0  # seconds that a stamp stands for the bytes: a medium decays without telling the file system
 SCHEMA: Final = 2
+_PARTS: Final = ("index.sqlite", "index.sqlite-journal", "index.sum", "index.sum.new")
 _TABLES: Final = """
 create table files (id integer primary key, name text unique, inode integer, size integer, changed integer,
                     offset integer, seq integer, prev text, writer text, note text);
@@ -90,12 +100,14 @@ class Index:
     def __init__(self, store: Path, elsewhere: Callable[[], Path]) -> None:
         self.store, self.elsewhere = store, elsewhere
         self._begin()
+        _ours.add(self)
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._folder: Path | None = None
         self._inode: tuple[int, int] | None = None
+        self._stamp: list[int] = []  # of the file as we know it to be sound
         self._lock_fd = -1
         self._pid = os.getpid()
         self._seen: dict[str, tuple[int, int, int]] = {}
@@ -111,7 +123,7 @@ class Index:
                 try:
                     return self._ask(query, values)
                 except _Busy:
-                    self.close()
+                    self._drop()
                     self._folder = _MEMORY  # somebody holds it, and does not go on
                 except (sqlite3.Error, OSError, OverflowError, UnicodeError):
                     if attempt == 2:
@@ -134,6 +146,7 @@ class Index:
         connection = self._open()
         self._update(connection)
         with self._locked(fcntl.LOCK_SH):
+            self._see()
             return connection.execute(query, values).fetchall()
 
     def rebuild(self) -> int:
@@ -143,7 +156,7 @@ class Index:
             return int(self.ask("select count(*) from lines")[0][0])
 
     def sound(self) -> bool:
-        """Whether the index file, where there is one, is byte for byte what its last writer left."""
+        """Whether the index file, where there is one, is what its last writer left; by its bytes, where it can be."""
         with self._mine():
             if self._folder is None:
                 self._folder = self._place()
@@ -153,7 +166,7 @@ class Index:
                 self._lock_fd = os.open(self._folder / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 with self._locked(fcntl.LOCK_SH):
-                    return self._sound(self._file)
+                    return self._sound(self._file, whole=True)
             except _Busy:
                 return True  # it is being written: nothing can be said
 
@@ -166,23 +179,27 @@ class Index:
     def discard(self) -> None:
         """Delete the index."""
         with self._mine():
-            self.close()
+            self._drop()
             folder = self._folder
-            self._seen = {}
             if folder is not None and folder != _MEMORY:
-                for name in ("index.sqlite", "index.sqlite-journal", "index.sum"):
+                for name in _PARTS:
                     with contextlib.suppress(OSError):  # it goes to memory then
                         (folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
+        """Let go of the index, and leave the digest of it to those who come later."""
         with self._mine():
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
-            self._seen = {}
-            if self._lock_fd >= 0:
-                os.close(self._lock_fd)
-                self._lock_fd = -1
+            self._complete()
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self._seen, self._stamp = {}, []
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -194,7 +211,7 @@ class Index:
         if self._connection is not None:
             if self._folder == _MEMORY or self._inode == _inode(self._file):
                 return self._connection
-            self.close()  # somebody deleted or rebuilt it
+            self._drop()  # somebody deleted or rebuilt it
         if self._folder is None:
             self._folder = self._place()
         if self._folder != _MEMORY:
@@ -227,9 +244,9 @@ class Index:
     def _connect(self, path: Path | None) -> sqlite3.Connection:
         import sqlite3
 
-        fresh = path is None or not self._sound(path)
+        fresh = path is None or not self._sound(path, renew=True)
         if fresh and path is not None:
-            for name in ("index.sqlite", "index.sqlite-journal", "index.sum"):
+            for name in _PARTS:
                 path.with_name(name).unlink(missing_ok=True)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
         connection = sqlite3.connect(
@@ -251,22 +268,68 @@ class Index:
             self._seal(path)
         return connection
 
-    def _sound(self, path: Path) -> bool:
-        """Whether the index file is byte for byte what its last writer left."""
+    # -- the seal --------------------------------------------------------------------------------------------------
+
+    def _see(self) -> None:
+        """See that the file is still as we know it, or as another process sealed it; the caller holds the lock."""
+        if self._folder not in (None, _MEMORY) and not (self._stamp and self._stamp == _stamp(self._file)):
+            if not self._sound(self._file):
+                raise _Unsound
+            self._stamp = _stamp(self._file)
+
+    def _sound(self, path: Path, *, whole: bool = False, renew: bool = False) -> bool:
+        """Whether the index file is what its last writer left.
+
+        Parameters
+        ----------
+        whole
+            Read the bytes even where the stamp holds, if there is a digest to hold them against.
+        renew
+            Set a new stamp where only the digest held; the caller holds the lock alone.
+        """
         try:
-            facts = json.loads((path.with_name("index.sum")).read_bytes())
-            if facts["schema"] != SCHEMA or path.with_name("index.sqlite-journal").exists():
+            seal = json.loads(path.with_name("index.sum").read_bytes())
+            if seal["schema"] != SCHEMA or path.with_name("index.sqlite-journal").exists():
                 return False
-            return bool(facts["digest"] == _file_digest(path))
+            session, since = _session(path)
+            stamped = bool(
+                session and seal["session"] == session and 0 <= since - seal["since"] < _BELIEVED
+                and seal["stamp"] == _stamp(path)
+            )  # fmt: skip
+            if stamped and not (whole and seal["digest"]):
+                return True
+            if seal["digest"] != _file_digest(path):
+                return False
+            if renew and not stamped:
+                self._seal(path, seal["digest"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
+        return True
 
-    def _seal(self, path: Path) -> None:
-        facts = {"schema": SCHEMA, "digest": _file_digest(path)}
-        temporary = path.with_name(f"index.sum.{os.getpid()}")
+    def _seal(self, path: Path, digest: str | None = None) -> None:
+        """Say beside the file that it is as it should be; the caller holds the lock alone."""
+        # Whole seconds, for file systems that keep no more, and long ago: no write can leave this time behind.
+        os.utime(path, (0, secrets.randbelow(2**30)))
+        session, since = _session(path)
+        seal = {
+            "schema": SCHEMA, "session": session, "since": since, "stamp": _stamp(path),
+            "digest": digest or (None if session else _file_digest(path)),
+        }  # fmt: skip
+        temporary = path.with_name("index.sum.new")
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-            json.dump(facts, out)
+            json.dump(seal, out)
         os.replace(temporary, path.with_name("index.sum"))
+        self._stamp = _stamp(path)
+
+    def _complete(self) -> None:
+        """Add the digest to a seal that has none, unless another process is at work, which then will."""
+        if self._connection is None or self._folder in (None, _MEMORY) or self._lock_fd < 0:
+            return
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # without it, the index is built anew
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            seal = json.loads(self._file.with_name("index.sum").read_bytes())
+            if seal["digest"] is None and seal["stamp"] == self._stamp == _stamp(self._file):
+                self._seal(self._file, _file_digest(self._file))
 
     @contextlib.contextmanager
     def _locked(self, how: int) -> Iterator[None]:
@@ -316,6 +379,7 @@ class Index:
         if found == self._seen:
             return
         with self._locked(fcntl.LOCK_EX):
+            self._see()
             known = {
                 row[1]: row for row in connection.execute(
                     "select id, name, inode, size, changed, offset, seq, prev, writer from files"
@@ -463,8 +527,46 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return facts.st_dev, facts.st_ino
 
 
+def _stamp(path: Path) -> list[int]:
+    """What the file system says of a file and changes with every write to it."""
+    facts = os.stat(path)
+    return [facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
+
+
+def _session(path: Path) -> tuple[str, float]:
+    """This run of the machine and of the disk a file is on, and how long the machine has run.
+
+    A file that was written and not synced may be another after either has ended, under the same stamp. Nothing, where
+    the system does not tell (macOS).
+    """
+    device = os.stat(path).st_dev
+    disk = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    try:
+        found = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        since = clock.clock_gettime(clock.CLOCK_BOOTTIME)
+    except (OSError, ValueError, AttributeError):
+        return "", 0.0
+    for name in ("diskseq", "../diskseq"):  # of a whole disk, or of the one that a partition is part of
+        with contextlib.suppress(OSError, ValueError):
+            found += " " + Path(disk, name).read_text("ascii").strip()
+    return found, since
+
+
 class _Busy(Exception):
     """The index is held by a process that does not let go."""
 
 
+class _Unsound(OSError):
+    """The index was written to by something that does not keep it."""
+
+
 _inherited: list[object] = []
+_ours: weakref.WeakSet[Index] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for index in list(_ours):
+        index.close()
+
+
+atexit.register(_close_all)

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-debian=(git python3-venv)
+debian=(git python3-venv strace)
 
 system=no nightly=() pass=()
 while [ $# -gt 0 ]; do

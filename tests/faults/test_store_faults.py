@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import random
 import resource
@@ -360,6 +361,46 @@ def test_an_index_of_a_later_schema_is_built_anew(store: Store) -> None:
     path.write_text(path.read_text().replace('"schema": ', '"schema": 9'))
     with Store.open(store.path) as other:
         assert {one.id for one in other.cell_runs()} == kept
+
+
+def test_a_write_to_the_index_under_a_process_that_has_it_open_is_noticed(store: Store) -> None:
+    kept = set(fill(store, 30))
+    store.cell_runs()
+    place = store.path / "index.sqlite"
+    for _ in range(20):
+        facts, size = place.stat(), place.stat().st_size
+        with open(place, "r+b", buffering=0) as file:
+            at = random.randrange(4096, size)
+            (byte,) = os.pread(file.fileno(), 1, at)
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << random.randrange(8)]), at)
+        os.utime(place, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # as a tool may, that hides what it did
+        assert {one.id for one in store.cell_runs()} == kept
+        assert place.stat().st_ino != facts.st_ino or place.stat().st_mtime_ns != facts.st_mtime_ns
+        assert store.fsck() == []
+
+
+def test_a_seal_of_another_run_of_the_machine_or_too_old_is_believed_by_its_digest_only(store: Store) -> None:
+    kept = set(fill(store, 5))
+    store.cell_runs()
+    path, place = store.path / "index.sum", store.path / "index.sqlite"
+    open_seal = json.loads(path.read_text())
+    store.close()
+    seal = json.loads(path.read_text())
+    assert seal["digest"]
+    if seal["session"]:  # the digest is made when the index is let go of, not at every new line
+        assert open_seal["digest"] is None
+    inode = place.stat().st_ino
+    for stale in ({"session": "another"}, {"since": seal["since"] - 3601}, {"since": seal["since"] + 3600}):
+        path.write_text(json.dumps({**seal, **stale}))
+        with Store.open(store.path) as other:
+            assert {one.id for one in other.cell_runs()} == kept
+        assert place.stat().st_ino == inode  # the bytes spoke for it
+        path.write_text(json.dumps({**seal, **stale, "digest": None}))
+        with Store.open(store.path) as other:
+            assert {one.id for one in other.cell_runs()} == kept
+        renewed = json.loads(path.read_text())
+        assert renewed["stamp"] != seal["stamp"]  # nothing spoke for it: it was built anew
+        seal, inode = renewed, place.stat().st_ino
 
 
 def test_an_index_deleted_by_another_process_is_noticed(store: Store) -> None:
