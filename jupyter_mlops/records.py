@@ -38,7 +38,10 @@ Digest = NewType("Digest", str)
 _DIGEST: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*:[0-9a-f]{32,128}")
 _LARGEST: Final = 2**53
 _LONG: Final = re.compile(rb"(?<![.0-9])[0-9]{16}")
+_DIGITS: Final = bytes.maketrans(b"0123456789", b"0" * 10)
+_SIXTEEN: Final = b"0" * 16
 _encode = msgspec.json.Encoder().encode
+_values = msgspec.structs.astuple
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -200,11 +203,15 @@ def encode(value: Any, *, sort: bool = False) -> bytes:
         raw: bytes = encoder(value)
     except (UnicodeEncodeError, TypeError, ValueError, OverflowError, msgspec.MsgspecError):
         return encoder(plain(value))
-    # Only these can hide a value that needs its spelling: a NaN is encoded as null, a tag begins with a tilde, and an
-    # integer beyond 2^53 has sixteen digits that are no fraction.
-    if b'"~' in raw or b"null" in raw or _LONG.search(raw):
-        return encoder(plain(value))
-    return raw
+    return encoder(plain(value)) if _may_need_spelling(raw) else raw
+
+
+def _may_need_spelling(raw: bytes) -> bool:
+    """Whether JSON bytes may hide a value that has a spelling of its own.
+
+    A NaN is encoded as null, a tag begins with a tilde, an integer beyond 2^53 has sixteen digits that are no fraction.
+    """
+    return b'"~' in raw or b"null" in raw or (_SIXTEEN in raw.translate(_DIGITS) and _LONG.search(raw) is not None)
 
 
 T = TypeVar("T")
@@ -622,26 +629,24 @@ _PAYLOAD: Final = msgspec.json.Decoder(dict[str, tuple[str, msgspec.Raw]])
 
 
 class _Field(NamedTuple):
-    """A field of a record as `write_line` needs it: its place on the line, and its name as bytes."""
+    """A field of a record as `write_line` needs it: its place on the line, and its name as it is hashed and written."""
 
-    name: str
     default: Any
     type: type
     place: int
     raw_name: bytes
-    key: bytes
+    key: str
 
 
 _REFS, _OPEN, _FREE = range(3)
 _FIELDS: Final[Mapping[type[Record], tuple[_Field, ...]]] = {
     kind: tuple(
         _Field(
-            field.name,
             default := field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
             type(default),
             _REFS if field.name in kind.BUILDS_ON else _OPEN if field.name in kind.OPEN else _FREE,
             field.name.encode(),
-            b'"%b":' % field.name.encode(),
+            f'"{field.name}":',
         )
         for field in msgspec.structs.fields(kind)
     )
@@ -667,27 +672,27 @@ def write_line(
         The line's name, and its bytes with the newline.
     """
     kind = type(record)
-    fields = _FIELDS[kind]
+    said = [
+        (value, place, raw_name, key)
+        for (default, type_, place, raw_name, key), value in zip(_FIELDS[kind], _values(record), strict=True)
+        # The type first: whatever a user logged is never asked whether it equals anything.
+        if value is not default and (type(value) is not type_ or value != default)
+    ]
+    raws = _encoded([one[0] for one in said])
+    salts = os.urandom(_SALT * len(said)).hex().encode()
     refs: list[bytes] = []
     open_: list[bytes] = []
-    commits: list[bytes] = []
+    commits: list[str] = []
     payload: list[bytes] = []
-    salts = b""
-    for name, default, type_, place, raw_name, key in fields:
-        value = getattr(record, name)
-        # The type first: whatever a user logged is never asked whether it equals anything.
-        if value is default or (type(value) is type_ and value == default):
-            continue
-        raw = encode(value)
+    at = 0
+    for (_, place, raw_name, key), raw in zip(said, raws, strict=True):
         if place == _FREE:
-            if not salts:
-                salts = os.urandom(_SALT * len(fields)).hex().encode()
-            salt, salts = salts[: 2 * _SALT], salts[2 * _SALT :]
-            said = blake3(b"\0".join((raw_name, salt, raw))).hexdigest().encode()  # as `commitment` has it
-            commits.append(b'%b"%b"' % (key, said))
-            payload.append(b'%b["%b",%b]' % (key, salt, raw))
+            salt = salts[at : (at := at + 2 * _SALT)]
+            commit = blake3(b"\0".join((raw_name, salt, raw))).hexdigest()  # as `commitment` has it
+            commits.append(f'{key}"{commit}"')
+            payload += (b'"', raw_name, b'":["', salt, b'",', raw, b"],")
         else:
-            (refs if place == _REFS else open_).append(key + raw)
+            (refs if place == _REFS else open_).append(key.encode() + raw)
     head = b'%b%b","writer":"%b","seq":%d' % (_BEGIN[kind], (time or now()).encode(), writer.encode(), seq)
     if prev is not None:
         head += b',"prev":"%b"' % prev.encode()
@@ -696,9 +701,18 @@ def write_line(
     if open_:
         head += b',"open":{%b}' % b",".join(open_)
     if commits:
-        head += b',"commit":{%b}' % b",".join(commits)
+        head += b',"commit":{%b}' % ",".join(commits).encode()
     head += b"}"
-    return digest_of(head), b"%b\t{%b}\n" % (head, b",".join(payload))
+    return digest_of(head), b"%b\t{%b}\n" % (head, b"".join(payload)[:-1])
+
+
+def _encoded(values: list[Any]) -> list[bytes]:
+    """Each value as `encode` writes it; whether one of them needs its spelling is asked once for all."""
+    try:
+        raws = [_encode(value) for value in values]
+    except (UnicodeEncodeError, TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+        return [encode(value) for value in values]
+    return [encode(value) for value in values] if _may_need_spelling(b",".join(raws)) else raws
 
 
 def read_envelope(raw: bytes) -> tuple[Digest, Envelope, bytes]:

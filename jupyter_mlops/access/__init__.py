@@ -145,8 +145,11 @@ class Access:
         trace.running = False
         if trace in tracing.active:
             tracing.active.remove(trace)
-        with muted():
-            seen = self._seen(trace, Budget(budget))
+        if trace.files or trace.sources or trace.gaps or self._open:
+            with muted():
+                seen = self._seen(trace, Budget(budget))
+        else:
+            seen = Seen()
         outer = trace.outer
         tracing.current.set(outer if outer is not None and outer.running else None)
         self.versions.idle()

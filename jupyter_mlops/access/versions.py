@@ -228,15 +228,18 @@ class Versions:
 
     def busy(self) -> None:
         """A cell begins: stop the work in the background."""
-        self._idle.clear()
+        if self._idle.is_set():
+            self._idle.clear()
 
     def idle(self) -> None:
         """No cell runs: go on with the work in the background."""
-        if not active:
+        if not active and (self._later or self._thread is not None):
             self._idle.set()
 
     def settled(self) -> list[tuple[Digest | None, str, list[Artifact], list[Gap]]]:
         """What the background has done since it was last asked."""
+        if not self._settled:
+            return []
         with self._lock:
             done, self._settled = self._settled, []
             return done

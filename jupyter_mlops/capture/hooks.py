@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -32,6 +32,7 @@ from jupyter_mlops.lineage import NOTHING, CellNames, names_in
 from jupyter_mlops.records import Artifact, CellEnded, CellStarted, Digest, Gap
 
 _LOADING: Final = re.compile(r"\s*%(?:re)?load_ext\s+jupyter_mlops\s*")  # a cell that does nothing else
+_SIGINT: Final = int(signal.SIGINT)
 _INTERRUPTED: Final = ("KeyboardInterrupt", "CancelledError")
 _MOST_FILES: Final = 50  # files of one cell whose makers are looked up
 _LOOK_UP: Final = 0.02  # seconds that looking up who made the files may hold up a cell
@@ -111,7 +112,7 @@ class Hooks:
         if os.getpid() != self._pid:
             return
         began = time.perf_counter()
-        with _interrupts_held(lambda: id(info) in self._open), self._guarded("pre_run_cell"):
+        with _InterruptsHeld(lambda: id(info) in self._open), _Guard(self.session, "pre_run_cell"):
             if not self.session.recording:
                 self.session.missed += 1
                 return
@@ -123,17 +124,10 @@ class Hooks:
         if os.getpid() != self._pid:
             return
         began = time.perf_counter()
-        with _interrupts_held(None), self._guarded("post_run_cell"), self._lock:
+        with _InterruptsHeld(None), _Guard(self.session, "post_run_cell"), self._lock:
             one = self._take(result)
             if one is not None:
                 self._end(one, result, began)
-
-    @contextlib.contextmanager
-    def _guarded(self, where: str) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:  # noqa: BLE001 - the one guard: nothing of ours may reach IPython
-            self.session.failed(where, error)
 
     def _probe(self, step: str) -> None:
         if self.session.probe is not None:
@@ -147,7 +141,8 @@ class Hooks:
         session.open()
         session.settle()
         one = Open(info, threading.get_ident())
-        one.outer = next((other for other in reversed(self._open.values()) if other.thread == one.thread), None)
+        if self._open:
+            one.outer = next((other for other in reversed(self._open.values()) if other.thread == one.thread), None)
         self._ready()
         self._write_start(one)
         self._open[id(info)] = one
@@ -207,7 +202,7 @@ class Hooks:
             path = unquote(address.partition(":")[2].partition("?")[0])
             path = "/" + path.lstrip("/") if path.startswith("/") else path
             return self.session.project.relative(path), fragment
-        return self.session.notebook(), self.session.redactor.text(cell)[0]
+        return self.session.notebook(), self.session.redactor.text(cell)[0] if cell else ""
 
     def _transformed(self, info: Any) -> str:
         try:
@@ -385,32 +380,58 @@ def _running_cell() -> Any:
     return None
 
 
-@contextlib.contextmanager
-def _interrupts_held(runs_on: Callable[[], bool] | None) -> Iterator[None]:
-    """Hold an interrupt back while a hook works, then pass it on to the code that runs.
+class _Guard:
+    """The one guard of a hook: nothing of ours may reach IPython."""
+
+    __slots__ = ("session", "where")
+
+    def __init__(self, session: Session, where: str) -> None:
+        self.session = session
+        self.where = where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if error is not None:
+            self.session.failed(self.where, error)
+        return True
+
+
+class _InterruptsHeld:
+    """Holds an interrupt back while a hook works, then passes it on to the code that runs.
 
     Parameters
     ----------
     runs_on
         Whether user code goes on after the hook, and still does a moment later; None where there is none.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = _signal.getsignal(signal.SIGINT)
-    if not callable(before):  # ignored, or not Python's: nothing would be raised anyway
-        yield
-        return
-    held: list[int] = []
-    _signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        _signal.signal(signal.SIGINT, before)
-        if held and before is not signal.default_int_handler:
+
+    __slots__ = ("before", "held", "runs_on")
+
+    def __init__(self, runs_on: Callable[[], bool] | None) -> None:
+        self.runs_on = runs_on
+        self.before: Any = None
+        self.held: list[int] = []
+
+    def __enter__(self) -> None:
+        if _thread.get_ident() != threading.main_thread().ident:
+            return
+        before = _signal.getsignal(_SIGINT)
+        if callable(before):  # otherwise it is ignored, or not Python's: nothing would be raised anyway
+            held = self.held
+            _signal.signal(_SIGINT, lambda number, _: held.append(number))
+            self.before = before
+
+    def __exit__(self, *_: object) -> None:
+        before = self.before
+        if before is None:
+            return
+        _signal.signal(_SIGINT, before)
+        if self.held and before is not signal.default_int_handler:
             before(signal.SIGINT, None)  # an async cell is cancelled by its own handler, which does not raise
-        elif held and runs_on is not None:
-            threading.Thread(target=_pass_on, args=(runs_on,), name="mlops-interrupt", daemon=True).start()
+        elif self.held and self.runs_on is not None:
+            threading.Thread(target=_pass_on, args=(self.runs_on,), name="mlops-interrupt", daemon=True).start()
 
 
 def _pass_on(runs_on: Callable[[], bool]) -> None:

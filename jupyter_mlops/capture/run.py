@@ -89,6 +89,8 @@ class Session:
         self._notices: list[str] = []
         self._waiting: list[Record] = []
         self._keys: dict[str, str] = {}
+        self._surrounding: tuple[str, bool] | None = None
+        self._named = ("", "")  # the notebook's path as it was told, and as records spell it
         self._unsurrounded: list[Digest] = []
         self._lock = threading.RLock()
         self._closed = False
@@ -192,15 +194,19 @@ class Session:
 
     def notebook(self) -> str:
         """The notebook's path in the project: as the front end told, else the engine, VS Code, the server."""
-        project = self.project
-        if self.told_notebook:
-            return project.relative(self.told_notebook)
-        if project.environ.get("JUPYTER_MLOPS_NOTEBOOK"):
-            return project.notebook
-        code = self.variables.get("__vsc_ipynb_file__") if self.variables is not None else None
-        if type(code) is str and code:
-            return project.relative(code)
-        return project.notebook
+        path = self.told_notebook
+        if not path:
+            if self._surrounding is None:  # what surrounds a process is settled when it starts
+                project = self.project
+                self._surrounding = project.notebook, bool(project.environ.get("JUPYTER_MLOPS_NOTEBOOK"))
+            around, engine = self._surrounding
+            code = self.variables.get("__vsc_ipynb_file__") if self.variables is not None and not engine else None
+            if type(code) is not str or not code:
+                return around
+            path = code
+        if path != self._named[0]:
+            self._named = path, self.project.relative(path)
+        return self._named[1]
 
     # -- the guard ---------------------------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class Surroundings:
 
     def look(self, wait: float) -> None:
         """Bring both lines up to date, and wait so many seconds for first observations that are under way."""
-        deadline = time.monotonic() + wait
+        deadline = time.monotonic() + wait if wait else 0.0
         if self._installed is not None:
             try:
                 self._look_at_environment(wait)
@@ -68,7 +68,7 @@ class Surroundings:
                 self._failed("environment", error)
         if self._around is not None:
             try:
-                self._look_at_code(max(0.0, deadline - time.monotonic()))
+                self._look_at_code(max(0.0, deadline - time.monotonic()) if wait else 0.0)
             except Exception as error:  # noqa: BLE001 - likewise
                 self._around = None
                 self._failed("code state", error)

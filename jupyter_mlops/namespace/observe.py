@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import operator
 import os
 import re
 import threading
@@ -16,6 +14,7 @@ import msgspec
 
 from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable
 from jupyter_mlops.lineage import NOTHING, CellNames
+from jupyter_mlops.namespace.moments import Lookout, Moment
 from jupyter_mlops.namespace.reach import NOWHERE, Reach, own_state, reach
 from jupyter_mlops.records import Artifact, Digest, Gap, digest_of
 
@@ -186,23 +185,17 @@ class Namespace:
         self._tick = 0
         self._doubt = 0  # what was last checked at this tick or before may have been changed by nobody we see
         self._open: list[Before] = []
-        self._threads = weakref.WeakSet(threading.enumerate())
+        self._known: dict[int, weakref.ref[threading.Thread]] = {}  # threads that are nobody's, by identity
+        for thread in threading.enumerate():
+            self._know(thread)
         self._late: list[_Late] = []
         self._settled: list[Settled] = []
         self._worker: threading.Thread | None = None
         self._working: Budget | None = None
         self._lock = threading.Lock()
-        self._seen: list[str] = []
-        self._picker: Callable[[Any], tuple[Any, ...]] | None = None
-        self._picker_of: list[str] | None = None
-        self._numbers: list[int] = []
-        self._numbers_of: list[str] | None = None
-        self._numbered: dict[str, int] = {}
-        self._last: object = None
-        self._count = 0
-        self._arrived: list[str] = []
         self._nobodys = self._hidden()
-        self._ids = self._identities(self._look_around())
+        self._lookout = Lookout(user_ns, self._visible)
+        self._then = self._lookout.look().without_values()
 
     # -- before a cell -----------------------------------------------------------------------------------------------
 
@@ -221,12 +214,10 @@ class Namespace:
         self._join()
         self._tick += 1
         self._nobodys = self._hidden()
-        now = self._look_around()
-        self._arrived.clear()  # what came until now is none of this cell's results
-        ids = self._identities(now)
+        now = self._lookout.look()
+        self._lookout.arrived.clear()  # what came until now is none of this cell's results
         before = Before(names=names, inside=bool(self._open))
-        if ids is not self._ids and ids != self._ids:
-            self._drift(ids)
+        self._drift(now)
         if self._others():
             self._doubt = self._tick - 1
         if names.reads or names.writes:
@@ -236,7 +227,7 @@ class Namespace:
         self._open.append(before)
         return before
 
-    def _look(self, before: Before, now: dict[str, Any]) -> None:
+    def _look(self, before: Before, now: Moment) -> None:
         """Follow the names a cell mentions, through the functions it may call, and note their versions."""
         budget = Budget(self._budget)
         hidden = self._nobodys
@@ -327,13 +318,12 @@ class Namespace:
             return Delta()
         self._close_cell(before)
         self._nobodys = self._hidden()
-        now = self._look_around()
-        ids = self._identities(now)
+        now = self._lookout.look()
         threads = self._others()
         if threads or before.shared or _doubtful(before.names):
             self._doubt = self._tick
         gaps = before.gaps
-        changed, removed = self._moved(now, ids, before)
+        changed, removed = self._moved(now, before)
         self._note_results(cell_run)
         bound = self._bound(before, now, changed, failed=failed)
         pass_ = _Pass(self, before, now, cell_run, Budget(self._budget))
@@ -346,7 +336,7 @@ class Namespace:
             gaps.append(Gap(subject="threads", reason=f"changes may be theirs: {threads}"))
         if before.shared:
             gaps.append(Gap(subject="variables", reason="another cell ran at the same time: changes may be its"))
-        self._ids = ids
+        self._then = now.without_values()
         pending = self._postpone(pass_.late, gaps)
         return Delta(
             inputs=list(before.inputs.values()), outputs=list(pass_.outputs.values()), removed=removed,
@@ -365,30 +355,26 @@ class Namespace:
                 del self._open[index]
                 return
 
-    def _moved(self, now: dict[str, Any], ids: dict[str, int], before: Before) -> tuple[set[str], list[str]]:
+    def _moved(self, now: Moment, before: Before) -> tuple[set[str], list[str]]:
         """Names whose object is another one than before, and names that are gone."""
-        old = self._ids
-        changed: set[str] = set()
-        removed: list[str] = []
-        if ids is not old and ids != old:
-            changed = set(_differing(ids, old))
-            if len(old) + sum(name not in old for name in changed) != len(ids):
-                removed = sorted(name for name in old.keys() - ids.keys() if self._visible(name))
-                for name in removed:
-                    self._forget(name)
+        moved, gone = now.since(self._then)
+        changed = set(moved)
+        removed = sorted(name for name in gone if self._visible(name)) if gone else gone
+        for name in removed:
+            self._forget(name)
         if before.early:
-            changed |= before.early & ids.keys()
+            changed.update(name for name in before.early if name in now)
         if self._dead:
             dead = self._dead.copy()  # the set itself stays: the weak references' callbacks know it
             self._dead.clear()
-            changed |= {name for name in dead & ids.keys() if self._died(name, now)}
+            changed.update(name for name in dead if name in now and self._died(name, now))
         return changed, removed
 
-    def _died(self, name: str, now: dict[str, Any]) -> bool:
+    def _died(self, name: str, now: Moment) -> bool:
         entry = self._entries.get(name)
         return entry is not None and entry.holds(now[name]) is False
 
-    def _bound(self, before: Before, now: dict[str, Any], changed: set[str], *, failed: bool) -> list[str]:
+    def _bound(self, before: Before, now: Moment, changed: set[str], *, failed: bool) -> list[str]:
         names = before.names
         bound = dict.fromkeys(changed)
         for name in (*names.writes, *(before.stores if before.stores else ())):
@@ -410,8 +396,8 @@ class Namespace:
 
     def _note_results(self, cell_run: Digest) -> None:
         """Remember which cell left ``_`` and its like behind."""
-        counted = [name for name in self._arrived if name not in self._results and _RESULT.fullmatch(name)]
-        self._arrived.clear()
+        counted = [name for name in self._lookout.arrived if name not in self._results and _RESULT.fullmatch(name)]
+        self._lookout.arrived.clear()
         if counted:
             results = self._results
             for name, previous in (("___", "__"), ("__", "_")):
@@ -510,9 +496,10 @@ class Namespace:
 
     # -- between cells -----------------------------------------------------------------------------------------------
 
-    def _drift(self, ids: dict[str, int]) -> None:
+    def _drift(self, now: Moment) -> None:
         """Take in what changed while no cell was known to run."""
-        for name in _differing(ids, self._ids):
+        moved, gone = now.since(self._then)
+        for name in moved:
             if not self._visible(name):
                 continue
             if self._open:
@@ -522,86 +509,32 @@ class Namespace:
                 if entry is not None and entry.made is not None:
                     self._lost[name] = entry.made
             self._forget(name)
-        for name in self._ids.keys() - ids.keys():
+        for name in gone:
             self._forget(name)
-        self._ids = ids
+        if moved or gone:
+            self._then = now.without_values()
 
     def _visible(self, name: str) -> bool:
         return name not in self._nobodys and not _IPYTHON.fullmatch(name)
 
-    def _look_around(self) -> dict[str, Any]:
-        """The variables that people see, as they are now.
-
-        IPython leaves names behind at every cell (``_i7``, ``_7``), so walking all of them at each would make a long
-        session slow. A dict keeps the order in which names came: what is new stands at its end, up to the name that was
-        the last one before. Where the count does not come out even, all of them are looked at.
-        """
-        ns, last = self._ns, self._last
-        fresh: list[str] = []
-        try:
-            for name in reversed(ns):
-                if name is last:
-                    break
-                fresh.append(name)
-            self._last = next(reversed(ns), None)
-            count = len(ns)
-        except RuntimeError:  # a thread of the user's is adding names right now
-            return self._look_everywhere()
-        get = ns.get
-        seen = self._seen
-        if self._picker_of is not seen:
-            self._picker, self._picker_of = operator.itemgetter(*seen) if len(seen) > 1 else None, seen
-        gone = 0
-        try:
-            # one call for all of them, twice as fast as asking for each
-            now = dict(zip(seen, self._picker(ns), strict=True)) if self._picker else {name: ns[name] for name in seen}
-        except KeyError:
-            now = {name: value for name in seen if (value := get(name, _GONE)) is not _GONE}
-            gone = len(seen) - len(now)
-        new = [name for name in reversed(fresh) if name not in now]
-        if count != self._count - gone + len(new):
-            return self._look_everywhere()
-        self._count = count
-        for name in new:
-            if type(name) is not str:
-                continue
-            if self._visible(name):
-                now[name] = get(name)
-            else:
-                self._arrived.append(name)
-        if new or gone:
-            self._seen = list(now)
-        return now
-
-    def _look_everywhere(self) -> dict[str, Any]:
-        everything = dict.copy(self._ns)
-        self._last, self._count = next(reversed(everything), None), len(everything)
-        now = {name: value for name, value in everything.items() if type(name) is str and self._visible(name)}
-        self._arrived += [name for name in everything if type(name) is str and name not in now]
-        self._seen = list(now)
-        return now
-
-    def _identities(self, now: dict[str, Any]) -> dict[str, int]:
-        """The objects' identities by name; the very dict given last where nothing has moved."""
-        numbers = list(map(id, now.values()))
-        if self._numbers_of is self._seen and numbers == self._numbers:
-            return self._numbered
-        self._numbers, self._numbers_of = numbers, self._seen
-        self._numbered = dict(zip(now, numbers, strict=True))
-        return self._numbered
-
     def _others(self) -> str:
         """The user's threads that are alive, as text; empty where there are none."""
-        if threading.active_count() <= 1:
+        threads = threading.enumerate()
+        if all(map(self._known.__contains__, map(id, threads))):
             return ""
-        known = self._threads
-        found = [
-            thread.name
-            for thread in threading.enumerate()
-            if thread not in known and not (type(thread).__module__ or "").startswith(_BACKGROUND)
-            and not thread.name.startswith(_OURS)
-        ]  # fmt: skip
+        found = []
+        for thread in threads:
+            if id(thread) in self._known:
+                continue
+            if (type(thread).__module__ or "").startswith(_BACKGROUND) or thread.name.startswith(_OURS):
+                self._know(thread)
+            else:
+                found.append(thread.name)
         return ", ".join(sorted(found)[:5])
+
+    def _know(self, thread: threading.Thread) -> None:
+        known, identity = self._known, id(thread)
+        known[identity] = weakref.ref(thread, lambda _: known.pop(identity, None))
 
     def _and_threads(self) -> str:
         threads = self._others()
@@ -688,6 +621,8 @@ class Namespace:
         """What was found out since, about cells that have ended."""
         if self._off():
             return []
+        if not self._settled:
+            return []
         with self._lock:
             settled, self._settled = self._settled, []
         return settled
@@ -708,9 +643,7 @@ class Namespace:
 class _Pass:
     """One look at the variables after a cell."""
 
-    def __init__(
-        self, namespace: Namespace, before: Before, now: dict[str, Any], cell_run: Digest, budget: Budget
-    ) -> None:
+    def __init__(self, namespace: Namespace, before: Before, now: Moment, cell_run: Digest, budget: Budget) -> None:
         self.of = namespace
         self.before = before
         self.now = now
@@ -784,15 +717,6 @@ class _Pass:
             for one in found.objects:
                 of._holders.setdefault(one, set()).add(name)
         entry.reach = found
-
-
-def _differing(ids: dict[str, int], old: dict[str, int]) -> list[str]:
-    """Names that are new or have another object than before."""
-    names = list(ids)
-    if names[: len(old)] == list(old):
-        # the usual case, for which nothing need be looked up
-        return [*itertools.compress(names, map(operator.ne, ids.values(), old.values())), *names[len(old) :]]
-    return [name for name, identity in ids.items() if old.get(name) != identity]
 
 
 def _late(artifact: Artifact) -> bool:
