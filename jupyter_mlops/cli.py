@@ -268,6 +268,63 @@ def env_diff(place: Place, old: str, new: str | None) -> View:
     return views.environment_diff(place.project, _subject(place, old), _subject(place, new) if new else None)
 
 
+@env.command(name="lock", cls=Verb)
+@click.argument("what")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("pylock.toml"), show_default=True)
+@click.option("--requirements", type=click.Path(path_type=Path), help="Write a requirements.txt with hashes too.")
+@click.option("--all", "everything", is_flag=True, help="Lock all that was installed, not only what was used.")
+@click.option("--offline", is_flag=True, help="Ask no index: only what uv has in its cache.")
+@here
+def env_lock(
+    place: Place, what: str, output: Path, requirements: Path | None, everything: bool, offline: bool
+) -> View:  # fmt: skip
+    """Lock exactly what WHAT (a run, cell run or model) used: pylock.toml, every file by its hash."""
+    from jupyter_mlops import views
+    from jupyter_mlops.reproduce import create
+
+    past = _past(place, what)
+    made, environment = create.lock_of(
+        past, place.project.store, folder=output.absolute().parent, everything=everything, offline=offline
+    )
+    create.write(made, output, requirements)
+    return views.locked(made, environment, output, requirements)
+
+
+@env.command(name="create", cls=Verb)
+@click.argument("what")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--kernel", default="", help="Put its kernel among yours, under this name.")
+@click.option("--offline", is_flag=True, help="Only from uv's cache.")
+@click.option("--download", is_flag=True, help="Let uv download the Python if none here fits.")
+@here
+def env_create(place: Place, what: str, folder: Path, kernel: str, offline: bool, download: bool) -> View:
+    """Make a virtual environment with a kernel in FOLDER from WHAT: a pylock.toml, or a run, cell run or model."""
+    from jupyter_mlops import views
+    from jupyter_mlops.project import Project
+    from jupyter_mlops.reproduce import create
+
+    if Path(what).suffix == ".toml":
+        project = place.project if place.session else Project.find()
+        lock, wheels = create.read_lock(Path(what)), Path(what).absolute().parent
+        store = project.store if project else None
+        made = create.create(
+            lock, folder, store=store, wheels=wheels, kernel=kernel, offline=offline, download=download
+        )
+    else:
+        made = create.create_for(
+            _past(place, what), folder, store=place.project.store, kernel=kernel, offline=offline, download=download
+        )
+    return views.created(made)
+
+
+def _past(place: Place, what: str) -> Any:
+    """What was run, as a reference names it."""
+    from jupyter_mlops.reproduce.past import past
+
+    found = _subject(place, what)
+    return past(place.project.store, found.text, found.line, found.value)
+
+
 def _subject(place: Place, what: str) -> Any:
     """What a reference on the command line or in a cell means."""
     from jupyter_mlops import views

@@ -495,6 +495,8 @@ class CellEnded(Record, frozen=True, kw_only=True):
     files_written: list[Artifact] = []
     sources: list[Artifact] = []
     modules: list[Artifact] = []
+    imported: list[str] = []
+    """Modules of installed packages that are in memory and that no earlier cell of this kernel named."""
     displays: list[Artifact] = []
     randomness: dict[str, str] = {}
     """Generators whose state moved, each with ``seeded`` or ``unseeded``."""

@@ -289,6 +289,7 @@ class Hooks:
         what["after"] = list(after)
         try:
             what["modules"] = session.surroundings.modules()
+            what["imported"] = session.surroundings.imported()
         except Exception as error:  # noqa: BLE001 - the cell is recorded without them, and says so
             what["gaps"].append(Gap(subject="modules", reason="local modules could not be read"))
             session.failed("modules", error)

@@ -6,8 +6,11 @@ written when there is none yet, and when what it says has changed.
 
 from __future__ import annotations
 
+import re
+import sys
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from jupyter_mlops.records import Artifact, CodeState, Digest, Record
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.redact import Redactor
     from jupyter_mlops.store import Store
 
+_INSTALLED: Final = re.compile(r".*[/\\](?:site|dist)-packages[/\\]([^/\\.]+)")
 FIRST_WAIT: Final = 0.05
 """Seconds the first cell may be held up for the first observations."""
 
@@ -45,6 +49,8 @@ class Surroundings:
         self._written: Record | None = None
         self._state: CodeState | None = None
         self._modules: dict[str, Digest | None] = {}
+        self._imported: set[str] = set()
+        self._count = 0
         self._waited = False
 
     def start(self) -> None:
@@ -103,3 +109,37 @@ class Surroundings:
         fresh = [one for one in now.modules if self._modules.get(one.name, "") != one.digest]
         self._modules.update((one.name, one.digest) for one in fresh)
         return fresh
+
+    def imported(self) -> list[str]:
+        """Modules of packages that came into memory since the last call: what an environment needs to have.
+
+        Of a package its own name is enough, also where it brings modules of other names from a folder inside it. Where
+        several distributions share a name (such a package has no file), the first name below it that has a file.
+        """
+        if len(sys.modules) == self._count:
+            return []
+        self._count = len(sys.modules)
+        found = set()
+        for name in list(sys.modules):
+            top = name.partition(".")[0]
+            if top in self._imported or top in sys.stdlib_module_names or top in ("__main__", "__mp_main__"):
+                continue
+            file = _file_of(name)
+            if file is None:
+                continue
+            inside = _INSTALLED.search(file)
+            holder = inside[1] if inside is not None else top
+            found.add(holder if top == name or holder != top or _file_of(top) is not None else name)
+        # below a shared name only the uppermost that has a file
+        fresh = {name for name in found if not any(name.startswith(f"{one}.") for one in found)} - self._imported
+        self._imported |= fresh
+        return sorted(fresh)
+
+
+def _file_of(name: str) -> str | None:
+    """The file a loaded module comes from, read from its dictionary alone."""
+    module = sys.modules.get(name)
+    if not issubclass(type(module), ModuleType):
+        return None
+    file = ModuleType.__getattribute__(module, "__dict__").get("__file__")
+    return file if type(file) is str else None

