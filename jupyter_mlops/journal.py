@@ -25,7 +25,7 @@ import stat
 import threading
 import time as clock
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -164,6 +164,11 @@ class Journal:
     def writer(self) -> str | None:
         """The name of the file now written to, or None before the first append."""
         return self._file.writer if self._file else None
+
+    @property
+    def writers(self) -> list[str]:
+        """The names of all files this process writes or has written, as long as it lives."""
+        return [file.writer for file in self._files()]
 
     def append(self, record: Record, *, time: str | None = None, wait: float = 0.05) -> Digest:
         """Write a record; on return it survives the death of this process.
@@ -345,6 +350,40 @@ class Journal:
         """Lines and objects that are captured and not yet durable."""
         return sum(file.written - file.synced for file in self._files()) + len(self._objects)
 
+    def rewrite(self, writer: str, line: Callable[[bytes], bytes]) -> bool:
+        """Write a journal file anew, each line as `line` gives it, and put it in the old one's place, synced.
+
+        A file that this process writes is left for a new one first. What follows the last whole line, a write that was
+        cut short, is dropped.
+
+        Returns
+        -------
+        bool
+            False, and nothing was done, where another process is writing it.
+
+        Raises
+        ------
+        OSError
+            It could not be read or written; the old file is as it was.
+        """
+        path = f"{self.store}/journal/{writer}.jsonl"
+        with self._lock:
+            if self._file is not None and self._file.writer == writer:
+                self._open("lines of it were erased")
+            own = next((file for file in self._old if file.writer == writer), None)
+            with _held(path) if own is None else contextlib.nullcontext(True) as ours:
+                if not ours:
+                    return False
+                lines = (line(raw) for _, raw in raw_lines(path) if raw.endswith(b"\n"))
+                fd = _replace(path, lines, str(self.store / "tmp"), keep=own is not None)
+            if own is not None:
+                # Whoever uses the old number, the syncing thread among them, means the new file from here on; and no
+                # open file holds on to what was erased.
+                os.dup2(fd, own.fd, inheritable=False)
+                os.close(fd)
+                own.synced = own.written
+        return True
+
     def sync_later(self, path: str) -> None:
         """Have a file of the store synced in the background, before the lines that may name it."""
         self._objects.append(path)
@@ -510,23 +549,28 @@ fdatasync = getattr(os, "fdatasync", os.fsync)
 
 def _copy(path: str, folder: str, *, keep: bool = False) -> int:
     """Put a synced copy of a file in its place; with `keep` it is locked and stays open."""
-    temporary = os.path.join(folder, f"copy-{os.getpid()}-{secrets.token_hex(6)}")
     with open(path, "rb") as source:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            while chunk := source.read(2**20):
-                if os.write(fd, chunk) != len(chunk):
-                    raise OSError("the copy is short")
-            fsync(fd)
-            if keep:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.replace(temporary, path)
-            sync_folder(os.path.dirname(path))
-        except OSError:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        return _replace(path, iter(lambda: source.read(2**20), b""), folder, keep=keep)
+
+
+def _replace(path: str, pieces: Iterable[bytes], folder: str, *, keep: bool = False) -> int:
+    """Put a synced file with that content in another's place; with `keep` it is locked and stays open."""
+    temporary = os.path.join(folder, f"copy-{os.getpid()}-{secrets.token_hex(6)}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        for piece in pieces:
+            if os.write(fd, piece) != len(piece):
+                raise OSError("the copy is short")
+        fsync(fd)
+        if keep:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.replace(temporary, path)
+        sync_folder(os.path.dirname(path))
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
     if not keep:
         os.close(fd)
     return fd
@@ -563,6 +607,23 @@ def alive(path: Path | str) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+@contextlib.contextmanager
+def _held(path: str) -> Iterator[bool]:
+    """Hold a dead writer's file against others who would rewrite it; False where somebody holds it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass  # a file system without locks: nobody is known to write it
+        yield True
+    finally:
+        os.close(fd)
 
 
 def raw_lines(path: Path | str, offset: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -21,7 +21,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Final, NamedTuple, NewType, TypeVar
 
 import msgspec
@@ -779,6 +779,23 @@ def read_line(raw: bytes) -> Line:
         parts += [b"%b:%b" % (_encode(name), _BLANK[kind][name]) for name in erased if name in _BLANK[kind]]
         record = decode(b"{" + b",".join(parts) + b"}", kind)
     return Line(digest=digest, envelope=envelope, record=record, erased=erased)
+
+
+def erase_fields(raw: bytes, fields: Collection[str]) -> bytes:
+    """Write a line again without some of its free fields: the envelope and the other fields stay to the byte.
+
+    Raises
+    ------
+    RecordInvalid
+        The line cannot be read.
+    """
+    _, _, tail = read_envelope(raw)
+    kept = [
+        b'%b:["%b",%b]' % (_encode(name), salt.encode(), bytes(value))
+        for name, (salt, value) in read_payload(tail).items()
+        if name not in fields
+    ]
+    return b"%b\t{%b}\n" % (raw.partition(b"\t")[0], b",".join(kept))
 
 
 # What stands for an erased field that has no default of its own.

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -50,6 +50,8 @@ from jupyter_mlops.records import (
     RunEnded,
     RunStarted,
     Transition,
+    digest_of,
+    erase_fields,
     now,
     read_line,
     short,
@@ -57,7 +59,7 @@ from jupyter_mlops.records import (
 )  # fmt: skip
 
 __all__ = [
-    "AmbiguousName", "JournalUnavailable", "Move", "NotFound", "ObjectDamaged", "ObjectMissing", "Problem",
+    "AmbiguousName", "Erasure", "JournalUnavailable", "Move", "NotFound", "ObjectDamaged", "ObjectMissing", "Problem",
     "RefConflict", "RefInvalid", "Store", "StoreFormat", "StoreMissing", "StoreReplaced",
 ]  # fmt: skip
 
@@ -113,6 +115,24 @@ class Problem(msgspec.Struct, frozen=True):
     what: str
     severity: str = "damage"
     next: str = ""
+
+
+class Erasure(msgspec.Struct, frozen=True):
+    """What `Store.erase` did.
+
+    Attributes
+    ----------
+    lines
+        Lines that lost fields.
+    objects
+        Objects that are gone.
+    waiting
+        Lines that were left as they are, by the journal they stand in: another process still writes it.
+    """
+
+    lines: tuple[Digest, ...] = ()
+    objects: tuple[Digest, ...] = ()
+    waiting: dict[str, tuple[Digest, ...]] = {}
 
 
 class Store:
@@ -385,6 +405,10 @@ class Store:
             return line
         raise NotFound(f"there is no record {short(digest) or digest[:80]!r} in this store", next="mlops log")
 
+    def lines_about(self, digest: Digest) -> list[Line]:
+        """A line, and those that go on about the same cell run or run."""
+        return list(self._lines(f"{_PLACES} where digest = ?1 or about = ?1 order by id", (key(digest),)))
+
     def resolve(self, short: str) -> Digest:
         """Find the one line or object whose digest begins so.
 
@@ -518,6 +542,14 @@ class Store:
         )
         return [unkey(row[0]) for row in rows]
 
+    def paths(self) -> list[str]:
+        """Names under which files may be on record: notebooks, and what cells and runs read and wrote."""
+        found = dict.fromkeys(name for (name,) in self._index.ask("select distinct name from artifacts"))
+        found.update((name, None) for (name,) in self._index.ask("select distinct notebook from lines") if name)
+        for _, _, run in self.records(RunEnded):
+            found.update((one.name, None) for one in run.outputs)
+        return list(found)
+
     def counts(self) -> dict[str, int]:
         """How many lines there are of each kind."""
         return dict(self._index.ask("select kind, count(*) from lines group by kind"))
@@ -607,8 +639,10 @@ class Store:
         list of Problem
             Damage, and notes on what only looks like it: torn tails, writers that ended without a seal. Empty: clean.
         """
-        found = list(self._fsck_journals())
-        found += self._fsck_refs()
+        erased: dict[tuple[Digest, str], str] = {}
+        found = list(self._fsck_journals(erased))
+        found += self._fsck_refs(erased)
+        found += self._fsck_erasures(erased)
         if not self._index.sound():
             found.append(Problem("index.sqlite", "the index is damaged, and is built anew when next used", "note"))
         for where, what in self._objects.damaged(read_data=read_data):
@@ -640,7 +674,91 @@ class Store:
         self.reindex()
         return done
 
-    def _fsck_journals(self) -> Iterator[Problem]:
+    def erase(
+        self, fields: Mapping[Digest, Collection[str]], objects: Collection[Digest] = (), *, by: str = "",
+        reason: str = "",
+    ) -> Erasure:  # fmt: skip
+        """Remove free fields of lines, and objects, for good. The erasure is on record before anything is removed.
+
+        Envelopes, digests and chains stay as they are. Where this is cut short, the same call once more completes it.
+
+        Parameters
+        ----------
+        fields
+            Names of free fields, by the line that holds them; those already erased are passed over.
+        by, reason
+            Who does it, and why.
+
+        Raises
+        ------
+        JournalUnavailable
+            It could not be put on record: then nothing was removed.
+        OSError
+            A file could not be written anew; it is as it was.
+        """
+        places: dict[str, list[Digest]] = {}
+        for digest, name in self._files_of(fields):
+            places.setdefault(name, []).append(digest)
+        mine = self._journal.writers
+        waiting = {
+            name: tuple(digests)
+            for name, digests in places.items()
+            if name.startswith("journal/") and Path(name).stem not in mine and alive(self.path / name)
+        }
+        for name in waiting:
+            del places[name]
+        for digests in places.values():
+            for digest in digests:
+                self.append(Erased(line=digest, fields=sorted(fields[digest]), by=by, reason=reason))
+        here = [digest for digest in objects if self.has(digest) or self._quarantined(digest).exists()]
+        for digest in here:
+            self.append(Erased(object=digest, by=by, reason=reason))
+        if not self.durable(timeout=30):
+            raise JournalUnavailable("nothing was erased", cause="that it was could not be saved to the disk")
+        for name, digests in places.items():
+            if not self._rewrite(name, {digest: fields[digest] for digest in digests}):
+                waiting[name] = tuple(digests)
+        for digest in here:
+            for path in (self._objects.place(digest), self._quarantined(digest)):
+                path.unlink(missing_ok=True)
+        self.reindex()  # the old index knows names that may be gone now
+        done = tuple(digest for name, digests in places.items() if name not in waiting for digest in digests)
+        return Erasure(lines=done, objects=tuple(here), waiting=waiting)
+
+    def _files_of(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, str]]:
+        names_ = dict(self._index.ask("select id, name from files"))
+        for digest in digests:
+            for (file,) in self._index.ask("select file from lines where digest = ?", (key(digest),)):
+                yield digest, names_[file]
+
+    def _rewrite(self, name: str, fields: Mapping[Digest, Collection[str]]) -> bool:
+        """Write a file of lines without some fields; False where another process writes it."""
+
+        def without(raw: bytes) -> bytes:
+            digest = digest_of(raw.partition(b"\t")[0])
+            return erase_fields(raw, fields[digest]) if digest in fields else raw
+
+        if name.startswith("journal/"):
+            return self._journal.rewrite(Path(name).stem, without)
+        temporary = self._objects.temporary()
+        write(temporary, (without(raw) for _, raw in raw_lines(self.path / name)), durable=True)
+        os.replace(temporary, self.path / name)
+        sync_folder((self.path / name).parent)
+        return True
+
+    def _quarantined(self, digest: Digest) -> Path:
+        return self.path / "quarantine" / f"objects-{digest[7:9]}-{digest[9:]}"
+
+    def _fsck_erasures(self, erased: Mapping[tuple[Digest, str], str]) -> Iterator[Problem]:
+        """Fields that are gone though no record says that somebody erased them."""
+        said = {(one.line, field) for _, _, one in self.records(Erased) for field in one.fields}
+        for (digest, field), where in erased.items():
+            if (digest, field) not in said:
+                yield Problem(
+                    where, f"field {field!r} of line {short(digest)} is gone, and no record says who erased it"
+                )
+
+    def _fsck_journals(self, erased: dict[tuple[Digest, str], str]) -> Iterator[Problem]:
         for name in sorted(names(self.path / "journal")):
             where = f"journal/{name}"
             if not name.endswith(".jsonl"):
@@ -657,12 +775,13 @@ class Store:
                     if (envelope.prev, envelope.seq, envelope.writer) != (prev, seq, writer):
                         raise RecordInvalid("the line does not follow the one before it")
                     prev, seq = line.digest, seq + 1
+                    erased.update(((line.digest, field), where) for field in line.erased)
             except (OSError, RecordInvalid) as error:
                 yield Problem(
                     where, f"line {seq + 1} is unreadable, and so is what follows: {error}", next="mlops repair"
                 )
 
-    def _fsck_refs(self) -> Iterator[Problem]:
+    def _fsck_refs(self, erased: dict[tuple[Digest, str], str]) -> Iterator[Problem]:
         for ref in self.refs():
             before: tuple[int, Digest] | None = None
             for number in sorted(self._numbers(self.path / "refs" / ref)):
@@ -674,6 +793,7 @@ class Store:
                     if before is not None and before[0] == number - 1 and line.envelope.prev != before[1]:
                         raise RecordInvalid("the move does not follow the one before it")
                     before = (number, line.digest)
+                    erased.update(((line.digest, field), where) for field in line.erased)
                 except (OSError, RecordInvalid) as error:
                     yield Problem(where, f"the move is unreadable: {error}; its number stays taken")
 

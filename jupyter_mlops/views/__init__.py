@@ -11,7 +11,7 @@ from jupyter_mlops.views.reproducing import created, locked
 from jupyter_mlops.views.runs import run_result, runs
 from jupyter_mlops.views.showing import show
 from jupyter_mlops.views.start import EXTRAS, doctor, made, status
-from jupyter_mlops.views.stores import problems
+from jupyter_mlops.views.stores import problems, scrubbed
 from jupyter_mlops.views.subjects import NotFound, Subject, at, subject
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "problems",
     "run_result",
     "runs",
+    "scrubbed",
     "show",
     "status",
     "subject",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.records import Digest
+from jupyter_mlops.records import Artifact, Digest, short
 
 if TYPE_CHECKING:
     from jupyter_mlops.capture import Session
@@ -62,6 +62,10 @@ def subject(project: Project, what: str, *, session: Session | None = None) -> S
     bare = what.removeprefix("blake3:")
     if len(bare) >= 4 and all(one in "0123456789abcdef" for one in bare):
         line = store.resolve(what)
+        if store.has(line):
+            return Subject(
+                what, None, Artifact(name=short(line), kind="object", digest=line, size=store.size(line), stored=True)
+            )
         return Subject(what, line, at(store, line))
     raise NotFound(
         f"{what!r} is not known here",
