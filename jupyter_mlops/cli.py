@@ -26,7 +26,7 @@ GROUPS = {
     "Start": ("status", "init", "demo", "doctor"),
     "Record": ("on", "off"),
     "Read": ("log", "show", "diff", "lineage", "runs", "env"),
-    "Run again": ("run",),
+    "Run again": ("run", "checkout"),
     "Models": ("register", "models", "check", "promote", "rollback"),
     "Keep the store": ("fsck", "repair", "scrub", "reindex"),
 }
@@ -362,6 +362,20 @@ def run(
         progress=sys.stderr.isatty() if progress is None else progress,
     )  # fmt: skip
     return views.run_result(project, result)
+
+
+@mlops.command()
+@click.argument("what")
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@here
+def checkout(place: Place, what: str, folder: Path | None) -> View:
+    """Write the code and files of WHAT (a run, cell run or model) into FOLDER, which must be new or empty."""
+    from jupyter_mlops import views
+    from jupyter_mlops.reproduce.checkout import checkout as write
+
+    if folder is None:
+        raise WrongUse("where to is not said", next=f"mlops checkout {what} FOLDER")
+    return views.checked_out(write(_past(place, what), place.project, folder))
 
 
 # -- models ----------------------------------------------------------------------------------------------------------

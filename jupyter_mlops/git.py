@@ -11,6 +11,7 @@ index or the branch moved; files that changed without either are noticed by the 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +41,7 @@ TOTAL_CAP: Final = 2 * 1024 * 1024
 """Bytes of all uncommitted files together."""
 _FILES: Final = 500
 _OUTPUT: Final = 16 * 1024 * 1024
+_TREE: Final = 256 * 1024 * 1024
 _SECONDS: Final = 10.0
 _INTERVAL: Final = 5.0
 _CREDENTIALS: Final = re.compile(
@@ -72,15 +74,17 @@ _VARIABLES: Final = {
 }  # fmt: skip
 
 
-def _git(folder: Path, *words: str, filters: Iterable[str] = (), seconds: float = _SECONDS) -> bytes:
+def _git(
+    folder: Path, *said: str, filters: Iterable[str] = (), seconds: float = _SECONDS, most: int = _OUTPUT
+) -> bytes:
     """Run one fixed ``git`` command in a folder, with every program that a repository could name switched off.
 
     Parameters
     ----------
     folder
         Where; the search for a repository does not go above it.
-    words
-        The command; constants of this module.
+    said
+        The command; constants of this module, and digests that were checked to be such.
     filters
         The repository's names of filters, which are emptied through variables since a name may hold any character.
     seconds
@@ -91,6 +95,25 @@ def _git(folder: Path, *words: str, filters: Iterable[str] = (), seconds: float 
     GitFailed
         It is not installed, refused, answered too much or took too long.
     """
+    words, variables = _command(folder, said, filters)
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise GitFailed(f"git {said[0]} took more than {seconds:g} s") from error
+    except (OSError, ValueError) as error:
+        raise GitFailed("git could not be started", cause=type(error).__name__) from error
+    if done.returncode != 0:
+        raise GitFailed(f"git {said[0]} failed", cause=_complaint(done.stderr))
+    if len(done.stdout) > most:
+        raise GitFailed(f"git {said[0]} told more than {most >> 20} MB")
+    return done.stdout
+
+
+def _command(folder: Path, words: Iterable[str], filters: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """A command's words and variables, with every program that a repository could name switched off."""
     program = shutil.which("git")
     if program is None or not os.path.isabs(program):  # a relative one would be found in the repository itself
         raise GitFailed("git is not installed", next="install git to have commits on record")
@@ -104,20 +127,7 @@ def _git(folder: Path, *words: str, filters: Iterable[str] = (), seconds: float 
     for number, (key, value) in enumerate(pairs):
         variables[f"GIT_CONFIG_KEY_{number}"] = key
         variables[f"GIT_CONFIG_VALUE_{number}"] = value
-    try:
-        done = subprocess.run(
-            [program, *_WORDS, *words], cwd=folder, env=variables, stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=seconds, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise GitFailed(f"git {words[0]} took more than {seconds:g} s") from error
-    except (OSError, ValueError) as error:
-        raise GitFailed("git could not be started", cause=type(error).__name__) from error
-    if done.returncode != 0:
-        raise GitFailed(f"git {words[0]} failed", cause=_complaint(done.stderr))
-    if len(done.stdout) > _OUTPUT:
-        raise GitFailed(f"git {words[0]} told more than {_OUTPUT >> 20} MB")
-    return done.stdout
+    return [program, *_WORDS, *words], variables
 
 
 def _complaint(stderr: bytes) -> str:
@@ -130,6 +140,16 @@ def _complaint(stderr: bytes) -> str:
 
 
 # -- a repository ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFile:
+    """A file of a commit: its path below the repository's root, git's mode, the name of its bytes, their count."""
+
+    path: str
+    mode: str
+    digest: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +243,51 @@ class Repository:
             commit=commit, branch=redactor.text(branch)[0], remote=redactor.text(_remote(config, branch))[0],
             dirty=dirty, gaps=gaps,
         )  # fmt: skip
+
+    def tree(self, commit: str) -> list[TreeFile]:
+        """The files of a commit, as they are stored: no filter, no attribute, no conversion of line ends.
+
+        Raises
+        ------
+        GitFailed
+            The repository does not have that commit.
+        """
+        if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+            raise GitFailed("this is no commit", cause=repr(commit[:80]))
+        words = ("ls-tree", "-r", "-z", "-l", "--full-tree", f"{commit}^{{commit}}")
+        raw = _git(self.root, *words, seconds=60, most=_TREE)
+        found = []
+        for entry in raw.split(b"\0"):
+            head, tab, path = entry.partition(b"\t")
+            if tab:
+                mode, _, digest, size = head.decode("ascii", "replace").split()
+                found.append(
+                    TreeFile(path.decode("utf-8", "surrogateescape"), mode, digest, int(size) if size != "-" else 0)
+                )
+        return found
+
+    def blobs(self, files: Sequence[TreeFile]) -> Iterator[tuple[TreeFile, bytes | None]]:
+        """The bytes of a commit's files, one after the other; None for one that the repository lacks."""
+        words, variables = _command(self.root, ("cat-file", "--batch"), ())
+        with subprocess.Popen(
+            words, cwd=self.root, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:  # fmt: skip
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for file in files:
+                with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer either
+                    process.stdin.write(f"{file.digest}\n".encode())
+                    process.stdin.flush()
+                told = process.stdout.readline().split()
+                if len(told) == 3 and told[1] == b"blob":
+                    data = process.stdout.read(int(told[2]))
+                    process.stdout.read(1)
+                    yield file, data
+                else:
+                    yield file, None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

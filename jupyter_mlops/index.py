@@ -121,7 +121,7 @@ class Index:
         with self._mine():
             for attempt in range(3):
                 try:
-                    return self._ask(query, values)
+                    return self._ask(query, [_text(one) if isinstance(one, str) else one for one in values])
                 except _Busy:
                     self._drop()
                     self._folder = _MEMORY  # somebody holds it, and does not go on
@@ -478,13 +478,13 @@ class _Reader:
         notebook = cell = None
         if kind == "cell.started":
             payload = read_payload(tail)
-            notebook = decode(payload["notebook"][1], str) if "notebook" in payload else None
-            cell = decode(payload["cell"][1], str) if "cell" in payload else None
+            notebook = _text(decode(payload["notebook"][1], str)) if "notebook" in payload else None
+            cell = _text(decode(payload["cell"][1], str)) if "cell" in payload else None
         elif kind == "cell.logged":
             payload = read_payload(tail)
             subject = about or run
             if "key" in payload and isinstance(subject, str):
-                named = (decode(payload["key"][1], str), key(subject))
+                named = (_text(decode(payload["key"][1], str)), key(subject))
                 if named not in self.logged:  # a thousand values of one metric are one row
                     self.logged.add(named)
                     self.artifacts.append(("", named[0], "logged", named[1], self.number))
@@ -495,14 +495,23 @@ class _Reader:
                 if field in payload:
                     for one in decode(payload[field][1], list[_Named]):
                         if one.digest is not None:
-                            self.artifacts.append((one.digest, one.name, role, cell_run, self.number))
+                            self.artifacts.append((_text(one.digest), _text(one.name), role, cell_run, self.number))
             after = refs.get("after", [])
             for parent in after if isinstance(after, list) else [after]:
                 self.edges.append((cell_run, key(parent), self.number))
         self.lines.append((
-            me, kind, envelope.time, self.number, at, len(raw), key(about) if isinstance(about, str) else None,
-            key(run) if isinstance(run, str) else None, notebook, cell,
+            me, _text(kind), _text(envelope.time), self.number, at, len(raw),
+            key(about) if isinstance(about, str) else None, key(run) if isinstance(run, str) else None, notebook, cell,
         ))  # fmt: skip
+
+
+def _text(text: str) -> str:
+    r"""A text as SQLite takes it: a lone surrogate, as in a file's name that is no text, becomes an escape.
+
+    >>> _text("été"), _text("a\udcff")
+    ('été', 'a\\udcff')
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _forget(connection: sqlite3.Connection, number: int) -> None:

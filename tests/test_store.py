@@ -437,3 +437,16 @@ def test_the_stranger_of_the_format_page_verifies_a_store(store: Store) -> None:
     journal = next((store.path / "journal").iterdir())
     journal.write_bytes(journal.read_bytes().replace(b"x = 1", b"x = 2"))
     assert subprocess.run(command, capture_output=True).returncode != 0
+
+
+def test_a_name_that_is_no_text_hides_nothing_else(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "s") as store:
+        run = store.append(RunStarted(trigger="session"))
+        cell = store.append(CellStarted(run=run, count=1, cell="\ud800", notebook="\udc80.ipynb", source="x"))
+        odd = Artifact(name="caf\udce9.csv", kind="file", digest=digest_of(b"x"))
+        store.append(CellLogged(run=run, cell_run=cell, what="metric", key="\udfff", value=1))
+        store.append(CellEnded(cell_run=cell, status="done", files_read=[odd]))
+        assert store.cell_run(cell).files_read == [odd]
+        assert store.named(odd.name) == store.used_by(odd.digest) == [cell]  # type: ignore[arg-type]
+        assert store.logged("\udfff") == [cell]
+        assert [one.id for one in store.cell_runs(notebook="\udc80.ipynb")] == [cell]

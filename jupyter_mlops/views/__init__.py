@@ -7,7 +7,7 @@ from jupyter_mlops.views.diffs import diff
 from jupyter_mlops.views.environments import environment, environment_diff
 from jupyter_mlops.views.lineages import TOLD_OF, lineage
 from jupyter_mlops.views.registry import checks, model, model_version, models, moved
-from jupyter_mlops.views.reproducing import created, locked
+from jupyter_mlops.views.reproducing import checked_out, created, locked
 from jupyter_mlops.views.runs import run_result, runs
 from jupyter_mlops.views.showing import show
 from jupyter_mlops.views.start import EXTRAS, doctor, made, status
@@ -21,6 +21,7 @@ __all__ = [
     "Subject",
     "at",
     "cell_runs",
+    "checked_out",
     "checks",
     "created",
     "diff",

@@ -9,10 +9,11 @@ import msgspec
 
 from jupyter_mlops.records import Environment, short
 from jupyter_mlops.views.parts import gap_table
-from jupyter_mlops.widgets import Block, Facts, Mark, Text, View, size
+from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, size
 
 if TYPE_CHECKING:
     from jupyter_mlops.environment.locking import Lock
+    from jupyter_mlops.reproduce.checkout import Checkout
     from jupyter_mlops.reproduce.create import Created
 
 
@@ -67,4 +68,27 @@ def created(made: Created) -> View:
     return View(
         title=f"Made: {made.folder.name}", blocks=[Facts(facts), verdict, *gap_table(made.gaps)], data=data,
         ok=not lines,
+    )  # fmt: skip
+
+
+def checked_out(made: Checkout) -> View:
+    """What was written where, and what the record does not hold."""
+    counts: dict[str, int] = {}
+    for one in made.placed:
+        counts[one.origin] = counts.get(one.origin, 0) + 1
+    told = ", ".join(f"{origin} {number}" for origin, number in sorted(counts.items()))
+    facts: list[tuple[str, object]] = [
+        ("folder", str(made.folder)),
+        ("notebook", f"{made.notebook}: the cells in the order they ran"),
+        ("commit", made.commit[:12] or "none on record"),
+        ("files", told),
+    ]
+    blocks: list[Block] = [Facts(facts)]
+    if made.missing:
+        rows = [(one.name, one.digest or "", size(one.size), one.why) for one in made.missing]
+        blocks.append(Table(("not here", "content", "size", "why"), rows, right=frozenset({2})))
+    return View(
+        title=f"Checked out: {made.folder.name}", blocks=[*blocks, *gap_table(made.gaps)],
+        data={"folder": str(made.folder), "notebook": made.notebook, "placed": list(made.placed),
+              "missing": list(made.missing), "gaps": list(made.gaps)},
     )  # fmt: skip
