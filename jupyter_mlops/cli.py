@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.capture import Session
     from jupyter_mlops.project import Project
     from jupyter_mlops.registry import LocalRegistry
+    from jupyter_mlops.standing import Stand
     from jupyter_mlops.widgets import View
 
 GROUPS = {
@@ -114,14 +115,35 @@ def mlops(ctx: click.Context) -> Any:
 
 
 @mlops.command()
+@click.argument("notebook", required=False, type=click.Path(path_type=Path))
 @here
-def status(place: Place) -> View:
-    """Where am I: project, store, last run, problems."""
+def status(place: Place, notebook: Path | None) -> View:
+    """Where am I, and whether the NOTEBOOK as it stands on disk would make what is in memory."""
     from jupyter_mlops import views
     from jupyter_mlops.project import Project
 
-    project = place.project if place.session else Project.find()
-    return views.status(project, place.session.status() if place.session else None)
+    session = place.session
+    start = notebook.parent if notebook is not None and notebook.parent.is_dir() else None
+    project = place.project if session else Project.find(start)
+    if project is None:
+        return views.status(None, None)
+    if session is None:
+        return views.status(project, None, _stand(project, notebook) if notebook is not None else None)
+    session.settle()
+    own = project.root / session.notebook() if session.notebook() else None
+    asked = notebook.resolve() if notebook is not None else own
+    found = None
+    if asked is not None and (notebook is not None or asked.is_file()):
+        found = _stand(project, asked, session if own is None or asked == own.resolve() else None)
+    return views.status(project, session.status(), found)
+
+
+def _stand(project: Project, notebook: Path, session: Session | None = None) -> Stand:
+    from jupyter_mlops.standing import stand
+
+    if session is None:
+        return stand(project, notebook)
+    return stand(project, notebook, run=session.run, versions=session.access.versions)
 
 
 @mlops.command()

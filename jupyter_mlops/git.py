@@ -515,9 +515,14 @@ class _Keeper:
         return found
 
 
-def _keep(name: str, kind: str, type_: str, data: bytes, redactor: Redactor, put: Put) -> Artifact:
+def masked_source(data: bytes, redactor: Redactor) -> tuple[bytes, int]:
+    """A source file as the record has it, with its secrets masked, and how many there were."""
     text, count = redactor.text(data.decode("utf-8", "surrogateescape"))
-    masked = text.encode("utf-8", "surrogateescape")
+    return text.encode("utf-8", "surrogateescape"), count
+
+
+def _keep(name: str, kind: str, type_: str, data: bytes, redactor: Redactor, put: Put) -> Artifact:
+    masked, count = masked_source(data, redactor)
     return Artifact(
         name=name, kind=kind, type=type_, digest=put(masked), size=len(masked), stored=True,
         why=f"{count} secret{'s' * (count > 1)} masked" if count else "",

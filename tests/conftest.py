@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,3 +63,81 @@ def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Store.create(folder / ".mlops").close()
     monkeypatch.chdir(folder)
     return folder
+
+
+class Page:
+    """A notebook file and a real shell: cells are run, edited and deleted as a person does, by their ids."""
+
+    def __init__(self, shell: Any, path: Path) -> None:
+        self.shell = shell
+        self.path = path
+        self.cells: dict[str, str] = {}
+
+    def write(self, **cells: str) -> None:
+        """Put cells into the notebook, or edit those that are there, and save it."""
+        self.cells.update(cells)
+        self.save()
+
+    def save(self, *, ids: bool = True) -> None:
+        cells = [
+            {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
+            | ({"id": name} if ids else {})
+            for name, source in self.cells.items()
+        ]
+        book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5 if ids else 4}
+        self.path.write_text(json.dumps(book))
+
+    def delete(self, name: str) -> None:
+        del self.cells[name]
+        self.save()
+
+    def run(self, *names: str) -> Any:
+        """Run cells as they stand, in this order; the last one's result."""
+        result = None
+        for name in names:
+            result = self.shell.run_cell(self.cells[name], store_history=True, cell_id=name)
+        return result
+
+    def all(self, **cells: str) -> None:
+        """Put cells into the notebook and run them from the top."""
+        self.write(**cells)
+        self.run(*cells)
+
+    def say(self, source: str) -> Any:
+        """Run a line that stands in no notebook, and give its value."""
+        result = self.shell.run_cell(source, store_history=True)
+        result.raise_error()
+        return result.result
+
+    def record(self) -> list[Any]:
+        """The cell runs of this session, oldest first, but for those that ask for answers."""
+        from jupyter_mlops import capture
+
+        session = capture.session()
+        assert session is not None
+        assert session.errors == []
+        session.settle()
+        return session.store.cell_runs(run=session.run, newest_first=False)
+
+    def last(self, name: str) -> Any:
+        """The last run of a cell."""
+        return [run for run in self.record() if run.started.cell == name][-1]
+
+
+@pytest.fixture
+def page(project_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
+    """A page of a notebook in a real shell that records."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    path = project_folder / "page.ipynb"
+    monkeypatch.setenv("JPY_SESSION_NAME", str(path))
+    monkeypatch.syspath_prepend(str(project_folder))
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    shell.run_cell("%load_ext jupyter_mlops", store_history=True, cell_id="load")
+    one = Page(shell, path)
+    one.cells["load"] = "%load_ext jupyter_mlops"
+    yield one
+    shell.run_line_magic("unload_ext", "jupyter_mlops")
+    InteractiveShell.clear_instance()

@@ -274,7 +274,7 @@ class Hooks:
             session.store.put(data)
         what: dict[str, Any] = {
             "inputs": delta.inputs, "outputs": delta.outputs, "removed": delta.removed, "gaps": list(delta.gaps),
-            "randomness": self.generators.moved(calls_seed=one.names.calls_seed),
+            "randomness": self.generators.moved(one.names),
         }  # fmt: skip
         after = dict.fromkeys(delta.after)
         if seen is not None:

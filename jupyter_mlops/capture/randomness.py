@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final
 
+from jupyter_mlops.lineage import NOTHING, CellNames
+
 SEEDED = "seeded"
 UNSEEDED = "unseeded"
 _FRESH = 623  # where numpy's Mersenne Twister stands before the first draw
@@ -22,7 +24,8 @@ class Generators:
     """The global generators of a process: Python's, numpy's legacy one, torch's on the CPU."""
 
     def __init__(self) -> None:
-        self._seeded = False
+        self._seeded: set[str] = set()
+        self._seeding: dict[str, frozenset[str]] = {}  # functions of earlier cells that seed
         self._generator: Any = None
         self._state: Callable[[], bytes] | None = None
         self._tokens: dict[str, object] = self._now()
@@ -59,25 +62,33 @@ class Generators:
         # A draw moves the last number; seeding, and every 624th draw, makes all the others anew.
         return words[-1], words[:4], gauss
 
-    def moved(self, *, calls_seed: bool) -> dict[str, str]:
+    def moved(self, names: CellNames = NOTHING) -> dict[str, str]:
         """Generators whose state moved since the last call, each with `SEEDED` or `UNSEEDED`.
+
+        A generator counts as seeded from the cell on that calls what seeds it, or a function defined in an earlier cell
+        that does: from then on its states follow from the record. Only one that moved in that cell was seeded there.
 
         Parameters
         ----------
-        calls_seed
-            Whether the cell calls something that seeds: from then on states follow from the record.
+        names
+            What the cell's text says.
         """
         before, after = self._tokens, self._now()
         self._tokens = after
-        if calls_seed:
-            self._seeded = True
-        word = SEEDED if self._seeded else UNSEEDED
-        return {
-            name: word
+        # One that was not loaded before has been seeded by its own import, which is no draw.
+        moved = [
+            name
             for name, token in after.items()
-            # One that was not loaded before has been seeded by its own import, which is no draw.
-            if (before[name] != token if name in before else calls_seed or _has_drawn(name, token))
-        }
+            if (before[name] != token if name in before else name in names.seeds or _has_drawn(name, token))
+        ]
+        may = set(names.seeds)
+        if may == {"random"} and moved == ["numpy.random"]:
+            may = {"numpy.random"}  # `from numpy import random`: what moved tells which one was meant
+        for name in names.reads & self._seeding.keys() if self._seeding else ():
+            may |= self._seeding[name]
+        self._seeded |= may.intersection(moved)
+        self._seeding.update(names.seeding)
+        return {name: SEEDED if name in self._seeded else UNSEEDED for name in moved}
 
 
 def _reading(python: Any, generator: Any) -> Callable[[], bytes] | None:

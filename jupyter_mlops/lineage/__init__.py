@@ -1,8 +1,9 @@
 """What a cell reads and writes, read off its text; and the graph that cell runs make when their edges are walked back.
 
-`names` reads a cell's syntax tree in the order in which Python would run it. `graph` knows records only through the
-look-ups it is given, and walks ``after`` and ``made`` back. Both are pure: nothing here touches a file, a kernel or a
-user's value.
+`names` reads a cell's syntax tree in the order in which Python would run it; `volatile` reads what in it depends on the
+time, the network, the environment. `graph` knows records only through the look-ups it is given, and walks ``after`` and
+``made`` back; `staleness` holds a notebook as it stands against its records. All are pure: nothing here touches a file,
+a kernel or a user's value.
 """
 
 from __future__ import annotations

@@ -36,6 +36,10 @@ class CellNames(msgspec.Struct, frozen=True):
         What was met whose effect on names cannot be read: ``exec``, ``%run``.
     calls_seed
         Whether something is called that seeds a random generator.
+    seeds
+        The global generators that may be seeded by it: ``random``, ``numpy.random``, ``torch``.
+    seeding
+        Those that functions it defines seed once they are called, by the function's name.
     syntax_error
         The text is no Python: all else is empty.
     """
@@ -46,6 +50,8 @@ class CellNames(msgspec.Struct, frozen=True):
     deletes: frozenset[str] = frozenset()
     opaque: tuple[str, ...] = ()
     calls_seed: bool = False
+    seeds: frozenset[str] = frozenset()
+    seeding: dict[str, frozenset[str]] = {}
     syntax_error: bool = False
 
 
@@ -88,10 +94,38 @@ def names_in(source: str) -> CellNames:
     return reader.found()
 
 
+@functools.lru_cache(maxsize=4096)
+def as_python(source: str) -> str:
+    r"""Write a cell as a person typed it as the Python that IPython would make of it, as far as names are concerned.
+
+    >>> as_python("%%time\\nx = 1")
+    "get_ipython().run_cell_magic('time', '', 'x = 1')"
+    """
+    if "%" not in source and "!" not in source and "?" not in source:
+        return source
+    lines = source.lstrip("\n")
+    if lines.startswith("%%") and len(lines) > 2 and (lines[2].isalpha() or lines[2] in "_!"):
+        head, _, body = lines.partition("\n")
+        name, _, line = head[2:].partition(" ")
+        return f"get_ipython().run_cell_magic({name!r}, {line.strip()!r}, {body!r})"
+    try:
+        ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _without_magics(source)
+    return source
+
+
 _SEEDS: Final = frozenset({
     "seed", "default_rng", "RandomState", "manual_seed", "manual_seed_all", "set_seed", "set_random_seed",
     "seed_everything", "random_seed", "SeedSequence", "PRNGKey", "set_state", "setstate",
 })  # fmt: skip
+_GLOBAL_SEEDS: Final = {
+    "seed": ("random", "numpy.random"), "setstate": ("random",), "set_state": ("numpy.random",),
+    "manual_seed": ("torch",), "seed_everything": ("random", "numpy.random", "torch"),
+    "set_seed": ("random", "numpy.random", "torch"), "set_random_seed": ("random", "numpy.random", "torch"),
+    "random_seed": ("random", "numpy.random", "torch"),
+}  # fmt: skip
+"""The global generators that a call of such a name may seed; `default_rng(0)` makes one of its own."""
 _BLIND: Final = frozenset({"exec", "eval", "execfile", "globals", "locals", "__import__"})
 _TYPE_ALIAS: Final = getattr(ast, "TypeAlias", None)
 _TRY_STAR: Final = getattr(ast, "TryStar", None)
@@ -119,6 +153,8 @@ class _Reader:
         self.deletes: set[str] = set()
         self.opaque: dict[str, None] = {}
         self.seeds = False
+        self.seeded: set[str] = set()
+        self.seeding: dict[str, frozenset[str]] = {}
         self.bound: set[str] = set()  # surely bound by the cell, where the walk stands
         self.branch = 0
         self.later: dict[str, list[_Body]] = {}  # functions defined here, by name, until somebody mentions them
@@ -127,6 +163,7 @@ class _Reader:
         return CellNames(
             reads=frozenset(self.reads), writes=frozenset(self.writes), maybe=frozenset(self.writes - self.sure),
             deletes=frozenset(self.deletes), opaque=tuple(self.opaque), calls_seed=self.seeds,
+            seeds=frozenset(self.seeded), seeding=self.seeding,
         )  # fmt: skip
 
     # names
@@ -136,6 +173,8 @@ class _Reader:
             self.reads.add(name)
         if name in _BLIND:
             self.opaque[name] = None
+        if name in self.seeding:
+            self.seeded |= self.seeding[name]
         bodies = self.later.pop(name, None)
         if bodies:
             for body in bodies:
@@ -305,8 +344,12 @@ class _Reader:
     def define(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for decorator in node.decorator_list:
             self.expression(decorator)
+        seeded, self.seeded = self.seeded, set()
         with self.parameters(node):
             body = self.function(node)
+        if self.seeded:
+            self.seeding[node.name] = frozenset(self.seeded)
+        self.seeded = seeded
         if node.decorator_list:
             self.run(body)  # a decorator may call what it is given
         self.store(node.name)
@@ -335,6 +378,7 @@ class _Reader:
             bodies.extend(waiting)
         self.opaque.update(inner.opaque)
         self.seeds = self.seeds or inner.seeds
+        self.seeded |= inner.seeded
         self.store(node.name)
         if node.decorator_list or node.bases or node.keywords:
             for body in bodies:  # a decorator or a base may use the class at once
@@ -432,6 +476,7 @@ class _Reader:
             keyword.arg in ("random_state", "seed") and not _is_none(keyword.value) for keyword in node.keywords
         ):
             self.seeds = True
+        self.seeded.update(_global_seeds(node, name))
         if isinstance(func, ast.Attribute) and _is_shell(func.value):
             self.magic(name, node)
             return
@@ -556,6 +601,7 @@ class _Reader:
         self.reads |= inner.reads
         self.opaque.update(inner.opaque)
         self.seeds = self.seeds or inner.seeds
+        self.seeded |= inner.seeded
 
     def expanded(self, line: str) -> None:
         """IPython puts ``{x}`` and ``$x`` of a magic's line in before it runs."""
@@ -594,6 +640,18 @@ _HARMLESS_CELLS: Final = frozenset({
     "!", "HTML", "SVG", "bash", "html", "javascript", "js", "latex", "markdown", "perl", "pypy", "python", "python2",
     "python3", "ruby", "script", "sh", "svg", "sx", "system", "writefile", "file",
 })  # fmt: skip
+
+
+def _global_seeds(node: ast.Call, name: str) -> tuple[str, ...]:
+    """The global generators that a call may seed; without a seed of its own it takes one from the system."""
+    if name not in _GLOBAL_SEEDS or all(_is_none(one) for one in (*node.args, *(one.value for one in node.keywords))):
+        return ()
+    base = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if isinstance(base, ast.Attribute) and base.attr == "random":
+        return ("numpy.random",)
+    if isinstance(base, ast.Name) and base.id == "random" and name == "seed":
+        return ("random",)
+    return _GLOBAL_SEEDS[name]
 
 
 def _is_shell(node: ast.expr) -> bool:
@@ -702,5 +760,6 @@ def _look_at_call(node: ast.Call, reader: _Reader) -> None:
     name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
     if name in _SEEDS:
         reader.seeds = True
+        reader.seeded.update(_global_seeds(node, name))
     if isinstance(func, ast.Name) and name in _BLIND:
         reader.opaque[name] = None

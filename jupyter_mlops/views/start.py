@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 from jupyter_mlops.errors import MlopsError, door
 from jupyter_mlops.records import Run, short
 from jupyter_mlops.views.parts import counted, tick
+from jupyter_mlops.views.standing import standing_blocks, standing_facts, standing_json
 from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, when
 
 if TYPE_CHECKING:
     from jupyter_mlops.project import Project
+    from jupyter_mlops.standing import Stand
     from jupyter_mlops.store import Store
 
 
-def status(project: Project | None, kernel: Mapping[str, Any] | None) -> View:
-    """Where one is."""
+def status(project: Project | None, kernel: Mapping[str, Any] | None, stand: Stand | None = None) -> View:
+    """Where one is; with `stand`, also whether the notebook on disk would make what is in memory."""
     if project is None:
         return View(title="No project here", blocks=[Text("Nothing is recorded in this folder.")], hint="mlops init")
     store = project.store
@@ -39,11 +41,19 @@ def status(project: Project | None, kernel: Mapping[str, Any] | None) -> View:
         problems.append(
             Text(f"lineage blocked by {counted(gaps, 'gap')} in the last {len(recent)} cell runs", tone="bad")
         )
+    if stand is not None:
+        facts += standing_facts(stand)
+        problems += standing_blocks(stand)
     hint = "" if recent else "%load_ext jupyter_mlops in a notebook, or mlops run NOTEBOOK"
     return View(
         title="Where you are",
         blocks=[Facts(facts), *problems],
-        data={"project": project.root.name, "runs": last, "kernel": kernel},
+        data={
+            "project": project.root.name,
+            "runs": last,
+            "kernel": kernel,
+            "notebook": standing_json(stand) if stand is not None else None,
+        },
         hint=hint,
     )
 
