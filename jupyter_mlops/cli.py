@@ -246,12 +246,20 @@ def diff(place: Place, old: str, new: str) -> View:
 
 @mlops.command()
 @click.argument("what")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Draw it into this PNG file.")
 @here
-def lineage(place: Place, what: str) -> View:
+def lineage(place: Place, what: str, output: Path | None) -> View:
     """Where WHAT comes from: a variable, metric, file, cell run or model; back to files, packages and commit."""
     from jupyter_mlops import views
 
-    return views.lineage(place.project, _subject(place, what), title=what)
+    if output is not None and output.suffix.lower() != ".png":
+        raise WrongUse(f"{str(output)!r} is no picture's name", next="give one that ends in .png")
+    view = views.lineage(
+        place.project, _subject(place, what), title=what, draw=output is not None or place.session is not None
+    )  # fmt: skip
+    if output is None:
+        return view
+    return views.drawn(view, output)
 
 
 @mlops.command()

@@ -2,21 +2,23 @@
 
 A command answers with a `View`: a few blocks (a paragraph, a table, a tree) over the records they show. A view draws
 itself as text and as HTML from the same blocks. Everything in it is untrusted: text is stripped of control characters,
-HTML is escaped, and neither holds script, style sheet, image or address to follow, so that a notebook from a stranger
-can be shown without being trusted.
+HTML is escaped, and neither holds script, style sheet or address to follow, so that a notebook from a stranger can be
+shown without being trusted. The one image there may be is drawn here and stands in the page itself.
 """
 
 from __future__ import annotations
 
+import binascii
 import datetime as dt
 import html
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from jupyter_mlops.errors import ExtraMissing
 from jupyter_mlops.records import encode
 
 # C0 and C1 controls drive terminals; bidirectional marks reorder what a reader sees.
@@ -170,6 +172,8 @@ class View:
         What a shell ends with where it is not.
     hint
         What to type next.
+    png
+        Draws a picture of it, for a notebook; called when the answer is shown.
     """
 
     title: str = ""
@@ -178,6 +182,7 @@ class View:
     ok: bool = True
     code: int = 1
     hint: str = ""
+    png: Callable[[], bytes] | None = None
 
     def text(self, *, colour: bool = False, columns: int | None = None) -> str:
         """Draw as plain text, `columns` wide at most (the terminal's width unless given)."""
@@ -210,7 +215,17 @@ class View:
         return self.ok
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return {"text/plain": self.text(columns=120), "text/html": self.html()}
+        bundle = {"text/plain": self.text(columns=120), "text/html": self.html()}
+        if self.png is not None:
+            try:
+                picture = binascii.b2a_base64(self.png(), newline=False).decode()
+            except ExtraMissing as error:
+                bundle["text/html"] += _html(error)
+            else:
+                bundle["image/png"] = picture
+                shown = f'<img alt="{html.escape(clean(self.title))}" src="data:image/png;base64,{picture}">'
+                bundle["text/html"] = f"{shown}{bundle['text/html']}"
+        return bundle
 
 
 def _paint(text: str, tone: str, *, colour: bool) -> str:

@@ -8,7 +8,7 @@ a kernel or a user's value.
 
 from __future__ import annotations
 
-from jupyter_mlops.lineage.graph import Edge, Graph, ancestors, lineage
+from jupyter_mlops.lineage.graph import Edge, Graph, Node, ancestors, lineage
 from jupyter_mlops.lineage.names import NOTHING, CellNames, names_in
 
-__all__ = ["NOTHING", "CellNames", "Edge", "Graph", "ancestors", "lineage", "names_in"]
+__all__ = ["NOTHING", "CellNames", "Edge", "Graph", "Node", "ancestors", "lineage", "names_in"]

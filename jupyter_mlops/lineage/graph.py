@@ -36,6 +36,25 @@ class Edge(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
 
 
+class Node(msgspec.Struct, frozen=True):
+    """A cell run, file or source, as a picture or a page shows it.
+
+    Attributes
+    ----------
+    id
+        The cell run's digest; of what came from outside its kind, name and version.
+    kind
+        ``cell``, ``file``, ``source``, ``missing``.
+    label, detail
+        What it is called, and in smaller letters where it stands or which version it is.
+    """
+
+    id: str
+    kind: str
+    label: str
+    detail: str = ""
+
+
 class Graph(msgspec.Struct, frozen=True):
     """Where something comes from.
 
@@ -74,6 +93,29 @@ class Graph(msgspec.Struct, frozen=True):
     def codes(self) -> list[Digest]:
         """The states of the code around them."""
         return list(dict.fromkeys(run.code for run in self.runs if run.code))
+
+    def nodes(self) -> tuple[list[Node], list[tuple[str, str, str]]]:
+        """Cell runs and what they read from outside, oldest first; and the edges: parent, child, what passed."""
+        runs = [
+            Node(run.id, "cell", _first_line(run.source), f"{short(run.id)}  {_where(run)}") for run in self.runs
+        ]  # fmt: skip
+        found = {node.id: node for node in runs}
+        outside: dict[str, Node] = {}
+        edges: list[tuple[str, str, str]] = []
+        came = {(one.name, one.digest) for one in self.files}
+        for run in self.runs:
+            for one in (*run.files_read, *(run.ended.sources if run.ended else ())):
+                if (one.name, one.digest) in came and one.made not in found:
+                    name = f"{one.kind}:{one.name}:{one.digest or ''}"
+                    outside[name] = Node(name, one.kind, one.name, short(one.digest) or one.why)
+                    edges.append((name, run.id, ""))
+            for parent in run.after:
+                if parent in self.missing:
+                    outside[parent] = Node(parent, "missing", short(parent), "is not on record here")
+                    edges.append((parent, run.id, ""))
+        for edge in self.edges:
+            edges += [(edge.parent, edge.child, name) for name in edge.names or ("",)]
+        return [*outside.values(), *runs], edges
 
     def text(self) -> str:
         """Draw as a tree, each cell run once: beneath it what it read from outside, and the cell runs it builds on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jupyter_mlops.views.cells import cell_runs
 from jupyter_mlops.views.diffs import diff
 from jupyter_mlops.views.environments import environment, environment_diff
-from jupyter_mlops.views.lineages import TOLD_OF, lineage
+from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
 from jupyter_mlops.views.registry import checks, model, model_version, models, moved
 from jupyter_mlops.views.reproducing import checked_out, created, locked
 from jupyter_mlops.views.runs import run_result, runs
@@ -26,6 +26,7 @@ __all__ = [
     "created",
     "diff",
     "doctor",
+    "drawn",
     "environment",
     "environment_diff",
     "lineage",

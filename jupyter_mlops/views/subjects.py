@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.records import Artifact, Digest, short
+from jupyter_mlops.records import Artifact, CellRun, Digest, short
 
 if TYPE_CHECKING:
     from jupyter_mlops.capture import Session
@@ -40,8 +40,9 @@ class Subject(msgspec.Struct, frozen=True):
 def subject(project: Project, what: str, *, session: Session | None = None) -> Subject:
     """Find what a reference means.
 
-    In this order: ``models:/name/3`` or ``name@alias``; a variable of this kernel; the beginning of a digest; the name
-    a variable, metric or file has on record, the latest of that name.
+    In this order: ``models:/name/3`` or ``name@alias``; a variable of this kernel; the name a variable, metric or file
+    has on record, the latest of that name; ``name@5f3c1a``, the version a cell run made, or failing that read; the
+    beginning of a digest.
 
     Raises
     ------
@@ -59,8 +60,15 @@ def subject(project: Project, what: str, *, session: Session | None = None) -> S
     found = _by_name(store, what) or _by_name(store, project.relative(what))
     if found is not None:
         return Subject(what, found[0], found[1])
+    name, _, at_run = what.rpartition("@")
+    if name and len(at_run) >= 4 and _is_hex(at_run):
+        version = _version_at(store, name, store.resolve(at_run)) or _version_at(
+            store, project.relative(name), store.resolve(at_run)
+        )
+        if version is not None:
+            return Subject(what, *version)
     bare = what.removeprefix("blake3:")
-    if len(bare) >= 4 and all(one in "0123456789abcdef" for one in bare):
+    if len(bare) >= 4 and _is_hex(bare):
         line = store.resolve(what)
         if store.has(line):
             return Subject(
@@ -72,6 +80,21 @@ def subject(project: Project, what: str, *, session: Session | None = None) -> S
         cause="no cell run, run, model, variable, metric or file on record has that name",
         next="mlops log, mlops runs and mlops models list what there is",
     )
+
+
+def _is_hex(text: str) -> bool:
+    return all(one in "0123456789abcdef" for one in text)
+
+
+def _version_at(store: Store, name: str, line: Digest) -> tuple[Digest, Any] | None:
+    """The version of a name that a cell run made, else the one it read."""
+    found = at(store, line)
+    if not isinstance(found, CellRun):
+        return None
+    for one in (*found.outputs, *found.files_written, *found.inputs, *found.files_read):
+        if one.name == name:
+            return one.made or found.id, one
+    return (found.id, found) if name in found.metrics else None
 
 
 def _looks_like_model(store: Store, what: str) -> bool:
