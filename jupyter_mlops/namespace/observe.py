@@ -701,11 +701,20 @@ class _Pass:
             self.refresh(name, entry, value)
         elif _late(artifact):
             self.late.append(_Late(name, id(value), self.cell_run, bound=False, old=entry.artifact.digest))
+            self.build_on(name, entry)
             entry.touched = self.cell_run
             self.refresh(name, entry, value)
         else:
+            self.build_on(name, entry)
             entry = of._enter(name, value, artifact, self.cell_run)
             self.outputs[name] = entry.artifact
+
+    def build_on(self, name: str, entry: _Entry) -> None:
+        """What is changed through another name is made of what it was: its maker is one that this cell builds on."""
+        self.before.inputs.setdefault(name, entry.artifact)
+        for one in (entry.made, entry.touched):
+            if one is not None:
+                self.before.after[one] = None
 
     def refresh(self, name: str, entry: _Entry, value: Any) -> None:
         """Equal content may be held by other objects by now."""
