@@ -141,3 +141,17 @@ def page(project_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page
     yield one
     shell.run_line_magic("unload_ext", "jupyter_mlops")
     InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shell(project_folder: Path) -> Iterator[Any]:
+    """IPython's own shell with the extension loaded, in a project of its own."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    shell.run_line_magic("load_ext", "jupyter_mlops")
+    yield shell
+    shell.run_line_magic("unload_ext", "jupyter_mlops")
+    InteractiveShell.clear_instance()

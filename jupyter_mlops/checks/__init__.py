@@ -12,6 +12,7 @@ from jupyter_mlops.checks.data import (
     Signature,
     columns,
     compare,
+    dtype_named,
     profile,
     signature_of,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "columns",
     "compare",
     "direction",
+    "dtype_named",
     "evaluation",
     "metrics",
     "parse_gate",

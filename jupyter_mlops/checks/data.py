@@ -126,14 +126,22 @@ def dtype_of(column: Any) -> str:
     kind = getattr(column, "dtype", None)
     if kind is None:
         kind = getattr(column, "type", "object")
-    name = str(kind).strip()
+    found = dtype_named(str(kind))
+    return "string" if found == "object" and _all_text(column) else found
+
+
+def dtype_named(name: str) -> str:
+    """A type in words that libraries agree on, by one library's name for it.
+
+    >>> dtype_named("Int64"), dtype_named("large_string"), dtype_named("<U5")
+    ('int64', 'string', 'string')
+    """
+    name = name.strip()
     low = name.lower()
     if low in {"str", "string", "utf8", "large_string", "string_view"} or low.startswith(("string[", "<u", "str[")):
         return "string"
     if low in {"category", "categorical", "enum"} or low.startswith(("dictionary", "categorical(", "enum(")):
         return "category"
-    if low == "object":
-        return "string" if _all_text(column) else "object"
     simple = {"double": "float64", "float": "float32", "halffloat": "float16", "boolean": "bool"}
     return simple.get(low, low if low[:3] in {"int", "uin", "flo", "boo"} else name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -13,7 +13,8 @@ from jupyter_mlops.records import Artifact, Digest, RecordInvalid, decode
 if TYPE_CHECKING:
     from jupyter_mlops.store import Store
 
-_TABLES: Final = ("DataFrame", "ndarray", "Table", "csr_matrix", "csr_array")
+_TABLES: Final = ("DataFrame", "ndarray", "Table", "csr_matrix", "csr_array", "csc_matrix", "csc_array")
+_MOST_COLUMNS: Final = 100_000
 
 
 class RunContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +70,8 @@ def of_data(model: object, data: Any, context: RunContext | None) -> Training:
 def inferred(model: object, context: RunContext | None, store: Store, maker: Digest | None) -> Training:
     """The training data where exactly one recorded table fits what the model says of its columns.
 
-    Where several fit, those that the cell run that made the model read come first; if they are still several, nothing
-    is guessed.
+    What the cell run that made the model read comes first. Else every table of the session counts, also one that was
+    deleted or replaced since; if several fit, nothing is guessed.
     """
     names = [str(name) for name in getattr(model, "feature_names_in_", ())]
     count = getattr(model, "n_features_in_", None)
@@ -78,58 +79,89 @@ def inferred(model: object, context: RunContext | None, store: Store, maker: Dig
         return Training(why="no data was given, and the model does not say what columns it takes: --data X,y")
     if context is None:
         return Training(why="no data was given, and no session is recorded to look for it in: --data X,y")
-    fitting = {
-        name: one
-        for name, one in context.artifacts.items()
-        if one.type.rpartition(".")[2] in _TABLES and _fits(one, name, context, store, names, count)
-    }
-    chosen = _one_content(fitting) or _one_content(_read_by(maker, fitting, store))
-    what = f"columns {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" if names else f"{count} columns"
-    if chosen is None:
-        if not fitting:
-            return Training(why=f"no data was given, and no recorded table has its {what}: --data X,y")
-        several = ", ".join(sorted(fitting)[:6])
-        return Training(why=f"no data was given, and several recorded tables have its {what} ({several}): --data X,y")
-    artifact = fitting[chosen]
-    source = f"inferred from {chosen}"
-    value = _value(context, chosen)
-    if value is not None:
-        signature = checks.signature_of(value, task=task_of(model), source=source)
+
+    def fits(table: _Table) -> bool:
+        found = table.columns(store)
+        # scikit-learn keeps the names of every table whose columns have texts for names
+        return found == names if names else len(found) == count and _by_place(found)
+
+    fitting: dict[str, _Table] = {}
+    for known in (_read_by(maker, store), _of_session(context, store)):
+        for one in known:
+            table = _Table(one, _live(one, context))
+            if (one.digest or one.name) not in fitting and fits(table):
+                fitting[one.digest or one.name] = table
+        if fitting:
+            break
+    if len(fitting) == 1:
+        return _from(next(iter(fitting.values())), model, named=bool(names), store=store)
+    what = f"columns {', '.join(names[:4])}{', …' if len(names) > 4 else ''}" if names else f"{count} columns by place"
+    if not fitting:
+        return Training(why=f"no data was given, and no recorded table has its {what}: --data X,y")
+    several = ", ".join(sorted({table.artifact.name for table in fitting.values()})[:6])
+    return Training(why=f"no data was given, and several recorded tables have its {what} ({several}): --data X,y")
+
+
+class _Table(msgspec.Struct, frozen=True):
+    """A recorded table, with its value where the session still has it."""
+
+    artifact: Artifact
+    value: Any = None
+
+    def columns(self, store: Store) -> list[str]:
+        """The names of its columns as the value has them, or else as the record says; none where neither tells."""
+        if self.value is None:
+            return [column.name for column in _schema(self.artifact, store)]
+        try:
+            return [name for name, _ in checks.columns(self.value)] if getattr(self.value, "ndim", 2) == 2 else []
+        except checks.DataInvalid:
+            return []
+
+
+def _by_place(names: list[str]) -> bool:
+    return names in ([f"x{at}" for at in range(len(names))], [str(at) for at in range(len(names))])
+
+
+def _from(table: _Table, model: object, *, named: bool, store: Store) -> Training:
+    """What a model was trained on: a table whose value may be gone, while its facts are on record."""
+    source = f"inferred from {table.artifact.name}"
+    if table.value is not None:
+        signature = checks.signature_of(table.value, task=task_of(model), source=source)
     else:
-        found = _schema(artifact, store) or []
-        signature = checks.Signature(inputs=tuple(found), task=task_of(model), named=bool(names), source=source)
-    return Training(inputs=value, signature=signature, artifacts=(artifact,))
+        found = _schema(table.artifact, store)
+        signature = checks.Signature(inputs=tuple(found), task=task_of(model), named=named, source=source)
+    return Training(inputs=table.value, signature=signature, artifacts=(table.artifact,))
 
 
-def _one_content(fitting: Mapping[str, Artifact]) -> str | None:
-    """The one name, or one of several names of the one content."""
-    contents = {one.digest or name for name, one in fitting.items()}
-    return min(fitting) if len(contents) == 1 else None
-
-
-def _read_by(maker: Digest | None, fitting: Mapping[str, Artifact], store: Store) -> dict[str, Artifact]:
-    if maker is None or len(fitting) < 2:
-        return {}
+def _read_by(maker: Digest | None, store: Store) -> list[Artifact]:
+    """The tables that the cell run which made the model read."""
+    if maker is None:
+        return []
     try:
-        read = {one.digest for one in store.cell_run(maker).inputs if one.digest}
-    except (KeyError, ValueError):  # a maker that is not on record, or whose lines are damaged, narrows nothing
-        return {}
-    return {name: one for name, one in fitting.items() if one.digest in read}
+        return _tables(store.cell_run(maker).inputs)
+    except (KeyError, ValueError):  # a maker that is not on record, or whose lines are damaged, tells nothing
+        return []
 
 
-def _fits(one: Artifact, name: str, context: RunContext, store: Store, names: list[str], count: int | None) -> bool:
-    value = _value(context, name)
-    try:
-        if value is not None:
-            found = [label for label, _ in checks.columns(value)]
-        else:
-            schema = _schema(one, store)
-            if schema is None:
-                return False
-            found = [column.name for column in schema]
-    except checks.DataInvalid:
-        return False
-    return found == names if names else len(found) == count
+def _of_session(context: RunContext, store: Store) -> list[Artifact]:
+    """The tables of a session: those that are there now, and all that its cell runs made."""
+    made = [one for run in store.cell_runs(run=context.run) for one in run.outputs]
+    return _tables([*context.artifacts.values(), *made])
+
+
+def _tables(artifacts: Iterable[Artifact]) -> list[Artifact]:
+    return [one for one in artifacts if one.type.rpartition(".")[2] in _TABLES]
+
+
+def _live(one: Artifact, context: RunContext) -> Any:
+    """The value of an artifact, where a variable holds just that content now."""
+    if one.digest is None:
+        now = context.artifacts.get(one.name)
+        return _value(context, one.name) if now is one else None
+    for name, now in context.artifacts.items():
+        if now.digest == one.digest:
+            return _value(context, name)
+    return None
 
 
 def _value(context: RunContext, name: str) -> Any:
@@ -141,29 +173,31 @@ def _value(context: RunContext, name: str) -> Any:
         return None
 
 
-def _schema(one: Artifact, store: Store) -> list[checks.Column] | None:
-    """The columns that a recorded table's facts speak of."""
+def _schema(one: Artifact, store: Store) -> list[checks.Column]:
+    """The columns that a recorded table's facts speak of. Whether any had missing values, they do not say."""
     if one.facts is None:
-        return None
+        return []
     try:
         facts = decode(store.get(one.facts), dict)
     except (KeyError, ValueError, RecordInvalid):  # facts that are gone or damaged say nothing
-        return None
-    columns = facts.get("columns")
+        return []
+    schema, shape = facts.get("schema"), facts.get("shape")
+    if not isinstance(schema, dict):
+        return []
+    columns = schema.get("columns")
     if isinstance(columns, list):
-        return [
-            checks.Column(
-                name=str(column.get("name")), dtype=str(column.get("dtype") or column.get("type") or "object"),
-                nullable=bool(column.get("nulls", True)),
-            )
-            for column in columns
-            if isinstance(column, dict)
-        ]  # fmt: skip
-    shape = facts.get("shape")
-    if isinstance(shape, list) and len(shape) == 2 and isinstance(shape[1], int) and shape[1] <= 100_000:
-        dtype = str(facts.get("dtype", "object"))
-        return [checks.Column(name=f"x{at}", dtype=dtype) for at in range(shape[1])]
-    return None
+        told = [(column.get("name"), column.get("dtype") or column.get("type")) for column in columns
+                if isinstance(column, dict)]  # fmt: skip
+    elif isinstance(shape, list) and len(shape) == 2 and isinstance(shape[1], int) and shape[1] <= _MOST_COLUMNS:
+        told = [(f"x{at}", schema.get("dtype")) for at in range(shape[1])]
+    else:
+        return []
+    return [checks.Column(name=str(name), dtype=checks.dtype_named(str(kind)), nullable=True) for name, kind in told]
+
+
+def name_of(value: object, context: RunContext) -> str | None:
+    """The first recorded variable that is this very object."""
+    return next((name for name in context.artifacts if _value(context, name) is value), None)
 
 
 def _recorded(value: Any, context: RunContext | None) -> Artifact | None:
@@ -172,10 +206,9 @@ def _recorded(value: Any, context: RunContext | None) -> Artifact | None:
 
     if value is None:
         return None
-    if context is not None:
-        for name, one in context.artifacts.items():
-            if one.digest is not None and _value(context, name) is value:
-                return one
+    named = name_of(value, context) if context is not None else None
+    if context is not None and named is not None and context.artifacts[named].digest is not None:
+        return context.artifacts[named]
     found = fingerprint(value, budget=Budget(1.0))
     for one in context.artifacts.values() if context is not None else ():
         if one.digest is not None and one.digest == found.digest:

@@ -174,7 +174,7 @@ class LocalRegistry(Versions):
         """
         ref = f"models/{model_name(name)}"
         bytes_, content, format_ = self._described(model, format, tuple(trust))
-        maker = self._maker(content, context)
+        maker = self._maker(model, content, context)
         training = (
             contexts.of_data(model, data, context) if data is not None
             else contexts.inferred(model, context, self.store, maker)
@@ -239,8 +239,8 @@ class LocalRegistry(Versions):
         )
         return lambda: (self.store.put(raw), len(raw)), content, kind
 
-    def _maker(self, content: Artifact, context: RunContext | None) -> Digest | None:
-        """The cell run that made a model: the one that made this content, else the one being executed."""
+    def _maker(self, model: object, content: Artifact, context: RunContext | None) -> Digest | None:
+        """The cell run that made a model: this content or, where it has no digest, this object; else the one now."""
         if content.digest is not None:
             for one in context.artifacts.values() if context else ():
                 if one.digest == content.digest and one.made is not None:
@@ -252,6 +252,8 @@ class LocalRegistry(Versions):
             for digest in made:
                 if digest in here:
                     return digest
+        elif context is not None and (named := contexts.name_of(model, context)):
+            return context.artifacts[named].made or context.cell_run
         return context.cell_run if context else None
 
     def _logged(self, context: RunContext | None, what: str) -> dict[str, Any]:
