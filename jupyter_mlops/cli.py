@@ -419,14 +419,20 @@ def checkout(place: Place, what: str, folder: Path | None) -> View:
     "--evaluation", metavar="TRUTH,PREDICTION", help="Variables with the test's truth and predictions or scores."
 )
 @click.option(
-    "--format", "format_", type=click.Choice(["skops", "onnx", "pickle"]), help="How to keep it; skops unless given."
+    "--format",
+    "format_",
+    metavar="FORMAT",
+    help="How to keep it (skops, onnx, safetensors, xgboost, lightgbm, pickle …); by its kind unless given.",
+)
+@click.option(
+    "--trust", multiple=True, metavar="TYPE", help="A type of your own that the model may hold, by its full name."
 )
 @click.option("--description", default="", help="What it is, for people.")
 @click.option("--tag", "tags", type=(str, str), multiple=True, metavar="KEY VALUE", help="A tag.")
 @here
 def register(
     place: Place, value: str, name: str, data: str | None, evaluation: str | None, format_: str | None,
-    description: str, tags: tuple[tuple[str, str], ...],
+    trust: tuple[str, ...], description: str, tags: tuple[tuple[str, str], ...],
 ) -> View:  # fmt: skip
     """Register VALUE (a variable in a cell, a file in a shell) as the next version of model NAME."""
     from jupyter_mlops import views
@@ -435,7 +441,7 @@ def register(
     model: Any = _variable(place, value) if place.variables is not None and value in place.variables else Path(value)
     registered = place.registry.register(
         model, name, data=_variables(place, data), evaluation=_variables(place, evaluation), format=format_,
-        description=description, tags=dict(tags), context=session.context() if session else None,
+        trust=trust, description=description, tags=dict(tags), context=session.context() if session else None,
     )  # fmt: skip
     return views.model_version(place.project, place.registry.get(f"{name}/{registered[0]}"), known=registered.existed)
 

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-debian=(git python3-venv strace)
+debian=(git libgomp1 python3-venv strace)
 
 system=no nightly=() pass=()
 while [ $# -gt 0 ]; do
@@ -73,5 +73,5 @@ for pair in ${others[@]+"${others[@]}"}; do
     prepare ".venv-test-$version" "${pair#*=}" test-core ${pins[@]+"${pins[@]}"}
     # (PyTorch is tested once, above)
     ".venv-test-$version/bin/python" -m pytest -q -k 'not tensors_and_modules' tests/test_records.py tests/test_formats.py tests/test_store.py \
-        tests/test_fingerprints.py tests/test_lineage.py tests/test_namespace.py tests/test_capture.py tests/test_registry.py
+        tests/test_fingerprints.py tests/test_lineage.py tests/test_namespace.py tests/test_capture.py tests/test_registry.py tests/test_models.py
 done

@@ -352,6 +352,7 @@ READERS: Final[dict[str, dict[str, Callable[..., Any]]]] = {
     "h5py._hl.files": {"File.__init__": opens(0, "name")},
     "tables.file": {"open_file": opens(0, "filename")},
     "torch.serialization": {"save": writes(1, "f")},
+    "safetensors": {"safe_open": reads(0, "filename")},
     "safetensors.torch": {"load_file": reads(0, "filename"), "save_file": writes(1, "filename")},
     "safetensors.numpy": {"load_file": reads(0, "filename"), "save_file": writes(1, "filename")},
     "xgboost.core": {"Booster.load_model": reads(0, "fname"), "Booster.save_model": writes(0, "fname")},

@@ -218,6 +218,7 @@ class LocalRegistry(Versions):
 
         if isinstance(model, Path):
             kind = formats.format_of_file(model, format)
+            formats.check(model.read_bytes, kind)
             found = file_digest(model)
             content = Artifact(name="content", kind="file", digest=found.digest, size=found.size, why=found.why)
 
@@ -229,11 +230,14 @@ class LocalRegistry(Versions):
         if isinstance(model, (bytes, bytearray)):
             kind = formats.format_of_bytes(bytes(model[:4096]), format)
             raw = bytes(model)
+            formats.check(lambda: raw, kind)
             found = fingerprint(raw)
         else:
-            kind = format or formats.OWN_SKOPS
+            kind = formats.format_of_object(model, format)
             raw = formats.dump(model, kind, trust=trust)
             found = fingerprint(model)
+            if found.digest is None and kind in formats.formats():
+                found = msgspec.structs.replace(found, digest=fingerprint(raw).digest, why="")
         content = Artifact(
             name="content", kind="model", digest=found.digest, size=found.size, type=found.type, why=found.why
         )
@@ -252,8 +256,8 @@ class LocalRegistry(Versions):
             for digest in made:
                 if digest in here:
                     return digest
-        elif context is not None and (named := contexts.name_of(model, context)):
-            return context.artifacts[named].made or context.cell_run
+        if context is not None and (named := contexts.name_of(model, context)) and context.artifacts[named].made:
+            return context.artifacts[named].made
         return context.cell_run if context else None
 
     def _logged(self, context: RunContext | None, what: str) -> dict[str, Any]:
@@ -437,9 +441,15 @@ class LocalRegistry(Versions):
 
         inputs, truth = data
         model: Any = self.load(info.ref)
-        answers = [model.predict(inputs)]
-        if hasattr(model, "predict_proba"):
-            answers.append(model.predict_proba(inputs))
+        try:
+            answers = [model.predict(inputs)]
+            if hasattr(model, "predict_proba"):
+                answers.append(model.predict_proba(inputs))
+        except Exception as error:  # a model's own code, or one that is asked in another way than scikit-learn's
+            raise checks.EvaluationInvalid(
+                f"{info.ref} can not be asked about the data given", cause=f"{type(error).__name__}: {error}"[:300],
+                next="register it with --evaluation y_true,y_pred, and it is compared by these",
+            ) from error  # fmt: skip
         found = checks.evaluation(truth, *answers)
         return msgspec.structs.replace(found, rows=digest_of(npy(found.truth)))
 

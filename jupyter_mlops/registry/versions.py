@@ -229,7 +229,8 @@ class Versions:
         Parameters
         ----------
         trust
-            For a skops file: exact names of further types to trust. For a pickle: True, which runs its code.
+            For a skops file: exact names of further types to trust. For a pickle: True, which runs its code. For
+            another library's file from elsewhere: True, which lets that library read it.
 
         Raises
         ------
@@ -243,11 +244,9 @@ class Versions:
         if kind in formats.RUNS_CODE and trust is not True:
             raise formats.LoadRefused(
                 f"{info.ref} is a pickle", cause="loading it runs whatever code is in it",
-                next="if you know who made it: load(…, trust=True)",
+                next="if you know who made it: load_model(…, trust=True)",
             )  # fmt: skip
-        data = self.store.get(bytes_of(info))
-        names = () if isinstance(trust, bool) else tuple(trust)
-        return formats.load(data, kind, trust=names)
+        return formats.load(self.store.get(bytes_of(info)), kind, trust=trust)
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
