@@ -27,7 +27,7 @@ GROUPS = {
     "Start": ("status", "init", "demo", "doctor"),
     "Record": ("on", "off"),
     "Read": ("log", "show", "diff", "lineage", "runs", "env"),
-    "Run again": ("run", "checkout"),
+    "Run again": ("run", "checkout", "verify"),
     "Models": ("register", "models", "check", "promote", "rollback"),
     "Keep the store": ("fsck", "repair", "scrub", "reindex"),
 }
@@ -406,6 +406,67 @@ def checkout(place: Place, what: str, folder: Path | None) -> View:
     if folder is None:
         raise WrongUse("where to is not said", next=f"mlops checkout {what} FOLDER")
     return views.checked_out(write(_past(place, what), place.project, folder))
+
+
+@mlops.command()
+@click.argument("what")
+@click.option(
+    "--env",
+    type=click.Choice(["auto", "current", "new"]),
+    default="auto",
+    show_default=True,
+    help="Run in the environment here, or in one made from a lock; auto: here if it is the recorded one.",
+)
+@click.option(
+    "--code",
+    type=click.Choice(["recorded", "current"]),
+    default="recorded",
+    show_default=True,
+    help="Run the cells and modules as they were, or as they are now.",
+)
+@click.option(
+    "--data",
+    type=click.Choice(["current", "recorded"]),
+    default="current",
+    show_default=True,
+    help="Read data files as they lie there, or as they were where their bytes are kept.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["run", "notebook"]),
+    default="run",
+    show_default=True,
+    help="As it ran, or each cell once from top to bottom.",
+)
+@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Numbers may differ by this fraction.")
+@click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Numbers may differ by this much.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds the run may take.")
+@click.option("--offline", is_flag=True, help="Make an environment only from uv's cache.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Leave the second run in this new folder.")
+@here
+def verify(
+    place: Place,
+    what: str,
+    env: str,
+    code: str,
+    data: str,
+    order: str,
+    rtol: float,
+    atol: float,
+    timeout: float | None,
+    offline: bool,
+    keep: Path | None,
+) -> View:
+    """Run WHAT (a run, cell run or model) again and compare every cell. Ends with 1 if one differs, and says why."""
+    from jupyter_mlops import views
+    from jupyter_mlops.reproduce.comparing import Tolerance
+    from jupyter_mlops.reproduce.verify import Wanted
+    from jupyter_mlops.reproduce.verify import verify as again
+
+    wanted = Wanted(
+        env=env, code=code, data=data, order=order, tolerance=Tolerance(rtol, atol), timeout=timeout, offline=offline
+    )
+    return views.verified(again(_past(place, what), place.project, wanted, keep=keep))
 
 
 # -- models ----------------------------------------------------------------------------------------------------------

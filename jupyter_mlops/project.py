@@ -172,6 +172,14 @@ class Project:
         return self.relative(path) if path.endswith(".ipynb") else ""
 
     @property
+    def folder(self) -> str:
+        """The working directory, as records spell paths; empty where it is gone."""
+        try:
+            return self.relative(os.getcwd())
+        except OSError:
+            return ""
+
+    @property
     def parent_run(self) -> str:
         """The run this process is part of, as a digest; empty where it starts its own."""
         return self.environ.get("JUPYTER_MLOPS_RUN", "")

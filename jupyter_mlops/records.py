@@ -413,6 +413,8 @@ class RunStarted(Record, frozen=True, kw_only=True):
     user: str = ""
     tickets: list[Ticket] = []
     parent: Digest | None = None
+    folder: str = ""
+    """The working directory it began in, as paths are spelled; empty where that is not on record."""
 
 
 class RunEnded(Record, frozen=True, kw_only=True):

@@ -24,6 +24,8 @@ from jupyter_mlops.records import encode
 # C0 and C1 controls drive terminals; bidirectional marks reorder what a reader sees.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ANSI: Final = {"good": "\x1b[32m", "bad": "\x1b[31m", "dim": "\x1b[2m", "bold": "\x1b[1m"}
+ANSWER: Final = '<div style="--jupyter-mlops:answer">'
+"""What an answer begins with as HTML."""
 _RESET: Final = "\x1b[0m"
 _COLOUR: Final = {"good": "#1a7f37", "bad": "#c62828", "dim": "#767676"}
 
@@ -199,7 +201,7 @@ class View:
         parts += [_block_html(block) for block in self.blocks]
         if self.hint:
             parts.append(f'<div style="color:{_COLOUR["dim"]}">{_html(self.hint)}</div>')
-        return "<div>" + "".join(parts) + "</div>"
+        return f"{ANSWER}{''.join(parts)}</div>"
 
     def json(self) -> str:
         """The records behind, as JSON in the spelling of the store."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +158,39 @@ def shell(project_folder: Path) -> Iterator[Any]:
     yield shell
     shell.run_line_magic("unload_ext", "jupyter_mlops")
     InteractiveShell.clear_instance()
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Callable[..., Path]:
+    """Make a wheel of a small pure package: folder, name, version, modules by name."""
+
+    def make(folder: Path, name: str, version: str, **modules: str) -> Path:
+        stem = f"{name.replace('-', '_')}-{version}"
+        files = {f"{module}.py": text for module, text in modules.items()}
+        files[f"{stem}.dist-info/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        files[f"{stem}.dist-info/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        rows = []
+        for path, text in files.items():
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            rows.append(f"{path},sha256={digest},{len(text)}\n")
+        files[f"{stem}.dist-info/RECORD"] = "".join(rows) + f"{stem}.dist-info/RECORD,,\n"
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{stem}-py3-none-any.whl"
+        with zipfile.ZipFile(target, "w") as archive:
+            for inside, text in files.items():
+                archive.writestr(inside, text)
+        return target
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The package index, or the test is skipped."""
+    from jupyter_mlops.environment.locking import uv
+
+    folder = tmp_path_factory.mktemp("index")
+    (folder / "asked.in").write_text("six==1.17.0\n")
+    done = uv("pip", "compile", "--no-deps", "--refresh", "-q", str(folder / "asked.in"), cwd=folder)
+    if done.returncode != 0:
+        pytest.skip("needs the package index")

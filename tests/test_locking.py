@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import tomllib
-import zipfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -39,35 +37,6 @@ from jupyter_mlops.reproduce.past import past
 
 SHA = "61a3265b914e850b85317d0b3109c7f8cd35a670f963866005d6ef1d5175a12b"
 PUBLIC = "/packages/85/32/10bb5764d90a8eee674e9dc6f4db6a0ab47c8c4d0d83c27f7c39ac415a4d/click-8.2.1-py3-none-any.whl"
-
-
-def wheel(folder: Path, name: str, version: str, **modules: str) -> Path:
-    """A wheel of a small pure package."""
-    stem = f"{name.replace('-', '_')}-{version}"
-    files = {f"{module}.py": text for module, text in modules.items()}
-    files[f"{stem}.dist-info/METADATA"] = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    files[f"{stem}.dist-info/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    rows = []
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        rows.append(f"{path},sha256={digest},{len(text)}\n")
-    files[f"{stem}.dist-info/RECORD"] = "".join(rows) + f"{stem}.dist-info/RECORD,,\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for inside, text in files.items():
-            archive.writestr(inside, text)
-    return path
-
-
-@pytest.fixture(scope="session")
-def index(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The package index, or the test is skipped."""
-    folder = tmp_path_factory.mktemp("index")
-    (folder / "asked.in").write_text("six==1.17.0\n")
-    done = uv("pip", "compile", "--no-deps", "--refresh", "-q", str(folder / "asked.in"), cwd=folder)
-    if done.returncode != 0:
-        pytest.skip("needs the package index")
 
 
 def keeper(kept: list[Path]) -> object:
@@ -203,7 +172,9 @@ def test_a_lock_has_a_name_that_the_standard_gives_it(tmp_path: Path) -> None:
 # -- what no index has -----------------------------------------------------------------------------------------------
 
 
-def test_an_installed_package_is_packed_again_to_the_same_bytes_and_installs_to_the_same_files(tmp_path: Path) -> None:
+def test_an_installed_package_is_packed_again_to_the_same_bytes_and_installs_to_the_same_files(
+    tmp_path: Path, wheel: Callable[..., Path]
+) -> None:
     source = wheel(tmp_path / "in", "own-tool", "1.0", own_tool="x = 1\n")
     places = [tmp_path / "one", tmp_path / "two"]
     assert uv("pip", "install", "-q", "--target", str(places[0]), str(source), offline=True).returncode == 0

@@ -123,7 +123,7 @@ def _sqlite_connect(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs:
     try:
         call = Call(None, args, kwargs)
         path = _sqlite_path(call.argument(0, "database"), uri=bool(call.argument(7, "uri")))
-        mine = traces() if path else ()
+        mine = tuple(trace for trace in traces() if path and _recorded(path, trace))
         if mine and len(args) < 6 and "factory" not in kwargs:
             if not _classes:
                 _classes.append(_sqlite_classes())
@@ -146,6 +146,11 @@ def _sqlite_connect(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs:
     except BaseException as error:  # noqa: BLE001 - as above
         problem(error)
     return made
+
+
+def _recorded(path: str, trace: Trace) -> bool:
+    """Whether a database is the user's: the index of our own store is none."""
+    return trace.versions is None or trace.versions.name(path) is not None
 
 
 def _sqlite_path(database: Any, *, uri: bool) -> str | None:

@@ -166,8 +166,11 @@ class Session:
             self._attached = True
             return as_digest(project.parent_run)
         return store.append(
-            RunStarted(trigger=self.trigger, notebook=self.notebook(), user=self.redactor.text(project.user)[0])
-        )
+            RunStarted(
+                trigger=self.trigger, notebook=self.notebook(), user=self.redactor.text(project.user)[0],
+                folder=self.redactor.text(project.folder)[0],
+            )
+        )  # fmt: skip
 
     def _observe(self, project: Project, store: Store) -> None:
         from jupyter_mlops.capture.surroundings import Surroundings

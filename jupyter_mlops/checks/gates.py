@@ -9,6 +9,7 @@ A gate is a `Check` in a short spelling:
 ``signature``                  what the model takes and gives is known
 ``history``                    the cell runs that made it ended well, and none used a value that was later remade
 ``not-pickle``                 loading the model runs no code
+``reproducible``               `mlops verify` found, last time, that the run that made it comes out the same
 =============================  =======================================================================================
 
 Other names are looked up among the checks installed under the entry point ``jupyter_mlops.checks``.
@@ -26,7 +27,7 @@ import msgspec
 from jupyter_mlops.checks.data import Signature
 from jupyter_mlops.checks.evaluation import Evaluation, bootstrap, direction, statistic
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.records import CellRun, Digest, Gap, short
+from jupyter_mlops.records import CellRun, CheckResult, Digest, Gap, short
 
 DEFAULT_GATES: Final = ("signature", "history", "not-pickle")
 """What an alias demands where nobody has said anything else."""
@@ -69,6 +70,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         Reads the cell runs that led to it.
     evaluation
         Reads the rows it was evaluated on, where they were recorded.
+    verified
+        Reads what `mlops verify` last found for exactly this version.
     """
 
     digest: Digest
@@ -81,6 +84,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     maker: Digest | None = None
     history: Callable[[], History] = lambda: History()
     evaluation: Callable[[], Evaluation | None] = lambda: None
+    verified: Callable[[], CheckResult | None] = lambda: None
 
     @property
     def label(self) -> str:
@@ -376,6 +380,20 @@ def _history(subject: Candidate) -> Verdict:
     )
 
 
+def _reproducible(subject: Candidate) -> Verdict:
+    demanded = "run again, what made it comes out the same"
+    found = subject.verified()
+    if found is None:
+        return Verdict(
+            passed=False, demanded=demanded, found="it was never verified", next=f"mlops verify {subject.label}"
+        )
+    return Verdict(
+        passed=found.passed, demanded=demanded, found=found.summary,
+        evidence={"verdict": found.evidence.get("verdict", ""), "environment": found.evidence.get("environment", "")},
+        next="" if found.passed else f"mlops verify {subject.label} says where it differs, and why",
+    )  # fmt: skip
+
+
 def _problems(subject: Candidate, history: History) -> Iterable[str]:
     for run in history.ancestors or ():
         if run.status == "running" and run.id == subject.maker:
@@ -433,4 +451,5 @@ _NAMED: Final[Mapping[str, Callable[[Candidate], Verdict]]] = {
     "signature": _signature,
     "history": _history,
     "not-pickle": _not_pickle,
+    "reproducible": _reproducible,
 }

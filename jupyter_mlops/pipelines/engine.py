@@ -117,6 +117,8 @@ class Job:
         Seconds for all cells, and for one.
     recorded
         Whether the caller writes the run's beginning and end.
+    kernels
+        The folder of kernel specifications to choose from; all that Jupyter knows unless given.
     """
 
     def __init__(
@@ -129,6 +131,7 @@ class Job:
         timeout: float | None = None,
         cell_timeout: float | None = None,
         recorded: bool = False,
+        kernels: Path | None = None,
     ) -> None:
         self.project = project
         self.notebook = notebook
@@ -137,6 +140,7 @@ class Job:
         self.timeout = timeout
         self.cell_timeout = cell_timeout
         self.recorded = recorded
+        self.kernels = kernels
         self.started = time.monotonic()
         self.run: Digest | None = None
         self.gaps: list[Gap] = []
@@ -167,6 +171,7 @@ class Job:
                     parameters=redactor.value(dict(self.parameters))[0],
                     user=self.project.user,
                     parent=parent,
+                    folder=self.project.folder if self.cwd is None else self.project.relative(self.cwd),
                 )
             )
         except (MlopsError, OSError) as error:
@@ -305,7 +310,7 @@ class MlopsEngine:
         with _as_click_says():
             if job is None:
                 job = _job_of(nb, options)
-            require_kernel(kernel_name)
+            require_kernel(kernel_name, job.kernels)
             path = _local_path(output_path)
             if path is not None:
                 check_output(path)
@@ -388,7 +393,7 @@ def _local_path(path: str | Path | None) -> Path | None:
     return Path(base or ".", path).absolute()
 
 
-def require_kernel(name: str) -> None:
+def require_kernel(name: str, kernels: Path | None = None) -> None:
     """See that a kernel of that name is installed.
 
     Raises
@@ -398,7 +403,7 @@ def require_kernel(name: str) -> None:
     """
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    specs = KernelSpecManager()
+    specs = KernelSpecManager() if kernels is None else KernelSpecManager(kernel_dirs=[str(kernels)])
     try:
         specs.get_kernel_spec(name)
     except NoSuchKernel as error:
@@ -528,6 +533,11 @@ def _drive(
         # Saved widget state makes a static page ask a server for scripts, instead of showing the plain form.
         store_widget_state=False,
     )  # fmt: skip
+    if job.kernels is not None:
+        from jupyter_client.kernelspec import KernelSpecManager
+
+        specs = KernelSpecManager(kernel_dirs=[str(job.kernels)])
+        client.km = client.kernel_manager_class(kernel_name=kernel_name, kernel_spec_manager=specs)
     client.reset_execution_trackers()
     start: dict[str, Any] = {"env": job.environment()}
     if hasattr(client.kernel_manager_class, "transport_encryption"):

@@ -73,6 +73,7 @@ def run_notebook(
     cell_timeout: float | None = None,
     progress: bool = False,
     cwd: Path | None = None,
+    kernels: Path | None = None,
 ) -> RunResult:
     """Run a notebook headless, with parameters, and put the run on record.
 
@@ -95,6 +96,8 @@ def run_notebook(
         Show a bar on standard error, if that is a terminal.
     cwd
         The kernel's working directory; the notebook's folder unless given, as in JupyterLab.
+    kernels
+        The folder of kernel specifications to choose from; all that Jupyter knows unless given.
 
     Returns
     -------
@@ -125,10 +128,10 @@ def run_notebook(
         raise OutputRefused(f"there is no folder {cwd} to run in")
     kernelspec = (book.get("metadata") or {}).get("kernelspec") or {}
     kernel = kernel or kernelspec.get("name") or "python3"
-    require_kernel(kernel)
+    require_kernel(kernel, kernels)
     job = Job(
         project, path.absolute(), _rows(dict(parameters)), cwd=(cwd or path.parent).absolute(), timeout=timeout,
-        cell_timeout=cell_timeout, recorded=True,
+        cell_timeout=cell_timeout, recorded=True, kernels=kernels,
     )  # fmt: skip
     return _run(job, path, place, kernel, language_of(book), progress=progress)
 

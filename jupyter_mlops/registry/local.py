@@ -421,7 +421,14 @@ class LocalRegistry(Versions):
             maker=record.cell_run,
             history=lambda: self._history(record),
             evaluation=evaluation,
+            verified=lambda: self._verified(info.digest),
         )  # fmt: skip
+
+    def _verified(self, digest: Digest) -> CheckResult | None:
+        """What was last found when a version was run again. The registry runs nothing itself."""
+        found = (one for _, _, one in self.store.records(CheckResult) if one.check == "reproducible")
+        # a gate's answer has the same name, and no cells of its own
+        return next((one for one in found if one.subject == digest and "cells" in one.evidence), None)
 
     def _history(self, record: ModelVersion) -> checks.History:
         from jupyter_mlops.lineage import ancestors

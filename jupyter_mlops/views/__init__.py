@@ -7,7 +7,7 @@ from jupyter_mlops.views.diffs import diff
 from jupyter_mlops.views.environments import environment, environment_diff
 from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
 from jupyter_mlops.views.registry import checks, model, model_version, models, moved
-from jupyter_mlops.views.reproducing import checked_out, created, locked
+from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
 from jupyter_mlops.views.runs import run_result, runs
 from jupyter_mlops.views.showing import show
 from jupyter_mlops.views.start import EXTRAS, doctor, made, status
@@ -43,4 +43,5 @@ __all__ = [
     "show",
     "status",
     "subject",
+    "verified",
 ]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from jupyter_mlops.records import Environment, short
 from jupyter_mlops.views.parts import gap_table
-from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, size
+from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, duration, size
 
 if TYPE_CHECKING:
     from jupyter_mlops.environment.locking import Lock
+    from jupyter_mlops.reproduce.causes import Cause
     from jupyter_mlops.reproduce.checkout import Checkout
+    from jupyter_mlops.reproduce.comparing import Difference
     from jupyter_mlops.reproduce.create import Created
+    from jupyter_mlops.reproduce.verify import CellVerdict, Verification
 
 
 def _lock_facts(made: Lock) -> list[tuple[str, object]]:
@@ -92,3 +95,78 @@ def checked_out(made: Checkout) -> View:
         data={"folder": str(made.folder), "notebook": made.notebook, "placed": list(made.placed),
               "missing": list(made.missing), "gaps": list(made.gaps)},
     )  # fmt: skip
+
+
+_TONES: Final = {"identical": "good", "within tolerance": "good", "differs": "bad", "not run": "dim"}
+_MOST: Final = 8
+
+
+def verified(found: Verification) -> View:
+    """How a run came out again: the verdict, where it begins to differ and why, and every cell."""
+    facts: list[tuple[str, object]] = [("environment", f"{found.environment}: {found.why}")]
+    if found.tolerance:
+        facts.append(("tolerance", f"rtol {found.tolerance.rtol:g}, atol {found.tolerance.atol:g}"))
+    facts += [("note", note) for note in found.notes]
+    facts.append(("took", duration(found.seconds)))
+    if found.result:
+        facts.append(("on record", f"{short(found.result)}, for {short(found.subject)}"))
+    if found.folder:
+        facts.append(("left in", str(found.folder)))
+    blocks: list[Block] = []
+    for cell in found.cells:
+        if cell.causes:
+            blocks += _differing(cell, first=cell is found.first)
+    rows = [(Mark(one.verdict, _TONES[one.verdict]), one.cell, one.source, _in_short(one)) for one in found.cells]
+    blocks.append(Table(("", "cell", "source", "what differs"), rows))
+    blocks += [Text(""), Facts(facts)]
+    return View(
+        title=f"{_named(found.text)}: {found.verdict}. {_sum(found)}", blocks=blocks, data=found, ok=bool(found), code=1
+    )
+
+
+def _sum(found: Verification) -> str:
+    counts: dict[str, int] = {}
+    for one in found.cells:
+        counts[one.verdict] = counts.get(one.verdict, 0) + 1
+    return ", ".join(f"{counts[word]} {word}" for word in _TONES if word in counts)
+
+
+def _differing(cell: CellVerdict, *, first: bool) -> list[Block]:
+    """A cell whose difference is its own: what, and why."""
+    head = f"Cell {cell.cell} {'is the first that differs' if first else 'differs by itself too'}: {cell.source}"
+    real = [one for one in cell.differences if one.how == "differs"]
+    rows: list[tuple[object, ...]] = [
+        ("", f"{one.what} {one.name}", one.old, one.new, one.detail) for one in real[:_MOST]
+    ]
+    if len(real) > _MOST:
+        rows.append(("", f"and {len(real) - _MOST} more", "", "", ""))
+    blocks: list[Block] = [
+        Text(head, tone="bad"),
+        Table(("", "what", "recorded", "again", "where"), rows) if rows else Text("(it was not run to its end)"),
+    ]
+    proved = [one for one in cell.causes if one.proved]
+    possible = [one for one in cell.causes if not one.proved]
+    if proved:
+        blocks.append(Text("because " + "; ".join(f"{_kind(one)}{one.what}" for one in proved), tone="bold"))
+    if possible:
+        word = "possibly also: " if proved else "most likely: " if possible[0].kind != "unknown" else ""
+        blocks.append(
+            Text(word + "; ".join(f"{_kind(one)}{one.what}" for one in possible), tone="dim" if proved else "bold")
+        )
+    return [*blocks, Text("")]
+
+
+def _kind(one: Cause) -> str:
+    return "" if one.kind == "unknown" else f"[{one.kind}] "
+
+
+def _in_short(cell: CellVerdict) -> str:
+    if cell.verdict == "not run":
+        return "not reached"
+    told = [_one(one) for one in cell.differences]
+    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
+
+
+def _one(found: Difference) -> str:
+    words = f"{found.what} {found.name}"
+    return f"{words} ({found.how})" if found.how != "differs" else words

@@ -1,0 +1,524 @@
+"""A past run comes out the same again; where it does not, the cause that was planted is the one that is named."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from jupyter_mlops import cli
+from jupyter_mlops.environment.locking import uv
+from jupyter_mlops.pipelines import run_notebook
+from jupyter_mlops.project import Project
+from jupyter_mlops.records import CheckResult, Digest
+from jupyter_mlops.reproduce.comparing import Tolerance, numbers_close, steady
+from jupyter_mlops.reproduce.past import past
+from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, verify
+
+
+class Case:
+    """A project in which notebooks are run and verified."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = Project.open(folder)
+        self.run: Digest | None = None
+
+    def write(self, *sources: str, name: str = "a.ipynb") -> Path:
+        cells = [new_code_cell(source, id=f"c{at}") for at, source in enumerate(sources, 1)]
+        nbformat.write(new_notebook(cells=cells), self.folder / name)
+        return self.folder / name
+
+    def ran(self, *sources: str, **options: Any) -> Digest:
+        """Run a notebook of these cells headless."""
+        result = run_notebook(self.write(*sources), project=self.project, **options)
+        assert result.run is not None
+        self.run = result.run
+        return result.run
+
+    def again(self, keep: Path | None = None, **wanted: Any) -> Verification:
+        """Verify the run."""
+        assert self.run is not None
+        store = self.project.store
+        wanted.setdefault("env", "current")
+        return verify(past(store, "the run", self.run, store.run(self.run)), self.project, Wanted(**wanted), keep=keep)
+
+
+@pytest.fixture
+def case(project_folder: Path) -> Case:
+    return Case(project_folder)
+
+
+def verdicts(found: Verification) -> dict[str, str]:
+    return {one.cell: one.verdict for one in found.cells}
+
+
+def named(found: Verification) -> list[tuple[str, str, bool]]:
+    """The causes of the first cell that differs: kind, words, whether proved."""
+    assert found.first is not None
+    return [(one.kind, one.what, one.proved) for one in found.first.causes]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.relative_to(folder).as_posix().startswith((".mlops/", ".git/"))
+    }
+
+
+# -- identical -------------------------------------------------------------------------------------------------------
+
+ALL = (
+    "import helpers\nimport numpy as np\nimport pandas as pd\nfrom jupyter_mlops import log_metric\nnp.random.seed(7)",
+    "df = pd.read_csv('data.csv')\ndf",
+    "noise = np.random.normal(size=100)\nscore = helpers.twice(df.a.mean()) + noise.mean()\nlog_metric('score', score)",
+    "df.to_csv('out.csv')\nprint('score', score, object())",
+)
+
+
+def with_files(case: Case) -> None:
+    (case.folder / "helpers.py").write_text("def twice(x):\n    return 2 * x\n")
+    (case.folder / "data.csv").write_text("a,b\n1,2.5\n3,4.5\n")
+
+
+def test_a_run_that_comes_out_the_same_is_identical_and_that_is_on_record(case: Case) -> None:
+    with_files(case)
+    run = case.ran(*ALL)
+    before, lines = files(case.folder), case.project.store.counts()
+    found = case.again()
+    assert verdicts(found) == dict.fromkeys(("c1", "c2", "c3", "c4"), "identical")
+    assert (found.verdict, bool(found), found.first) == ("identical", True, None)
+    assert files(case.folder) == before
+    gained = {kind: count - lines.get(kind, 0) for kind, count in case.project.store.counts().items()}
+    assert {kind: count for kind, count in gained.items() if count and not kind.startswith("journal.")} == {
+        "check_result": 1
+    }
+    assert found.result is not None
+    record = case.project.store.line(found.result).record
+    assert isinstance(record, CheckResult)
+    assert (record.check, record.subject, record.passed) == ("reproducible", run, True)
+    assert record.summary == "4 cells identical"
+    assert set(record.evidence["cells"].values()) == {"identical"}
+
+
+def test_the_shell_says_what_it_found_and_ends_with_it(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    with_files(case)
+    run = case.ran(*ALL)
+    assert cli._shell(["verify", run[7:17], "--env", "current"]) == 0
+    assert "identical. 4 identical" in capsys.readouterr().out
+    (case.folder / "data.csv").write_text("a,b\n1,2.5\n4,4.5\n")
+    assert cli._shell(["verify", run[7:17], "--env", "current"]) == 1
+    said = capsys.readouterr().out
+    assert "Cell c2 is the first that differs: df = pd.read_csv('data.csv')" in said
+    assert "because [data] data.csv changed: column a" in said
+    (case.folder / "data.csv").unlink()
+    assert cli._shell(["verify", run[7:17], "--env", "current"]) == 0
+    assert "data.csv is gone; the recorded bytes were used" in capsys.readouterr().out
+    assert cli._shell(["verify", "data.csv", "--env", "current"]) == 0  # the run up to the cell that read it
+    assert cli._shell(["verify", "nothing-of-that-name"]) == 3
+
+
+def test_the_second_run_can_be_kept_and_looked_at(case: Case, tmp_path: Path) -> None:
+    case.ran("x = 1", "y = x + 1")
+    found = case.again(keep=tmp_path / "kept")
+    assert found.folder == tmp_path / "kept"
+    with Project(tmp_path / "kept" / "project").store as store:
+        assert [one.source for one in store.cell_runs(newest_first=False)] == ["x = 1", "y = x + 1"]
+    assert (tmp_path / "kept" / "again.ipynb").is_file()
+
+
+def test_parameters_are_those_of_the_run(case: Case) -> None:
+    path = case.write("alpha = 1", "y = alpha * 2\nprint(y)")
+    book = nbformat.read(path, 4)
+    book.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(book, path)
+    case.run = run_notebook(path, project=case.project, parameters={"alpha": 21}).run
+    assert verdicts(case.again()) == {"c1": "identical", "injected-parameters": "identical", "c2": "identical"}
+
+
+def test_a_run_that_failed_fails_again_in_the_same_way(case: Case) -> None:
+    case.ran("x = 1", "y = 1 / 0", "z = 3")
+    found = case.again()
+    assert verdicts(found) == {"c1": "identical", "c2": "identical"}
+
+
+def test_the_folder_it_runs_in_is_no_difference(case: Case) -> None:
+    case.ran(
+        "from pathlib import Path\nimport os\nhere = Path.cwd()\ntext = os.getcwd()\nout = here / 'out' / 'x.txt'",
+        "out.parent.mkdir()\nout.write_text('1')\nprint('written to', out)",
+    )
+    (case.folder / "out" / "x.txt").unlink()
+    (case.folder / "out").rmdir()
+    found = case.again()
+    assert [one.differences for one in found.cells] == [(), ()]
+    assert not (case.folder / "out").exists()
+
+
+def test_what_is_volatile_by_nature_is_no_difference(case: Case) -> None:
+    case.ran(
+        "import sys, time, warnings",
+        "class A: pass\nprint(A())\nA()",
+        "%time x = sum(range(100_000))",
+        "%%timeit -n1 -r2\nsum(range(1000))",
+        "for step in range(4):\n"
+        "    print(f'\\r{25 * step}%|##  | {step}/4 [00:0{step}<00:01, {time.time()}it/s]', end='', file=sys.stderr)",
+        "warnings.warn('old')",
+    )
+    assert case.again().verdict == "identical"
+
+
+def test_what_mlops_itself_answers_in_a_cell_is_no_difference() -> None:
+    from jupyter_mlops.widgets import Text, View
+
+    assert {steady(View(title=title, blocks=[Text("a time")]).html()) for title in ("one", "two")} == {
+        "(answer of mlops)"
+    }
+
+
+def test_a_number_among_addresses_and_times_still_counts() -> None:
+    assert steady("<A at 0x7f01> 3") == steady("<A at 0x7f02> 3")
+    assert steady("<A at 0x7f01> 3") != steady("<A at 0x7f01> 4")
+    assert steady("0x12345") != steady("0x12346")
+    assert steady("d41d8cd98f00b204e9800998ecf8427e") != steady("d41d8cd98f00b204e9800998ecf8427f")
+    assert steady("took 3 s") != steady("took 4 s")
+
+
+# -- planted causes --------------------------------------------------------------------------------------------------
+
+
+def test_data_that_was_edited_in_one_column_is_named_with_the_column(case: Case) -> None:
+    with_files(case)
+    case.ran(*ALL)
+    (case.folder / "data.csv").write_text("a,b\n1,2.5\n3,4.75\n")
+    found = case.again()
+    assert verdicts(found) == {"c1": "identical", "c2": "differs", "c3": "identical", "c4": "differs"}
+    assert found.first is not None
+    assert found.first.cell == "c2"
+    assert named(found) == [("data", "data.csv changed: column b (16 → 17 bytes)", True)]
+    assert {(one.what, one.detail) for one in found.first.differences} >= {("variable", "column b")}
+    assert case.again(data="recorded").verdict == "identical"
+
+
+def test_data_that_is_gone_is_a_reason_and_no_verdict(case: Case) -> None:
+    (case.folder / ".gitignore").write_text("data.csv\n")
+    (case.folder / "data.csv").write_text("a\n1\n")
+    case.ran("text = open('data.csv').read()")
+    (case.folder / "data.csv").unlink()
+    lines = case.project.store.counts()
+    with pytest.raises(CouldNot, match=r"data\.csv is gone and its bytes were not kept") as refused:
+        case.again()
+    assert refused.value.exit_code == 3
+    assert case.project.store.counts() == lines
+
+
+def test_a_package_of_another_version_is_named_with_both(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: Callable[..., Path]
+) -> None:
+    site = tmp_path / "site-packages"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(str(site))
+    for version, factor in (("1.0", 2), ("2.0", 3)):
+        made = wheel(tmp_path, "own-tool", version, own_tool=f"def grow(x):\n    return {factor} * x\n")
+        done = uv("pip", "install", "-q", "--upgrade", "--target", str(site), str(made), offline=True)
+        assert done.returncode == 0, done.stderr
+        if version == "1.0":
+            case.ran("from own_tool import grow", "x = 5", "y = grow(x)")
+            assert case.again().verdict == "identical"
+    found = case.again()
+    assert verdicts(found)["c3"] == "differs"
+    assert ("package", "own-tool 1.0 → 2.0", True) in named(found)
+
+
+def test_a_module_that_was_edited_is_named_where_the_present_code_is_asked_about(case: Case) -> None:
+    with_files(case)
+    case.ran(*ALL)
+    (case.folder / "helpers.py").write_text("def twice(x):\n    return 3 * x\n")
+    found = case.again()
+    assert found.verdict == "identical"
+    assert found.notes == ("helpers.py is not what it was; the recorded source was used",)
+    found = case.again(code="current")
+    assert found.first is not None
+    assert found.first.cell == "c3"
+    assert named(found) == [("code", "helpers.py changed", True)]
+    assert found.result is not None
+    record = case.project.store.line(found.result).record
+    assert isinstance(record, CheckResult)
+    assert record.check == "reproducible:code=current"
+
+
+def test_a_cell_that_was_edited_is_named_where_the_present_code_is_asked_about(case: Case) -> None:
+    case.ran("x = 1", "y = x + 1", "z = y + 1")
+    case.write("x = 1", "y = x + 2", "z = y + 1")
+    assert case.again().verdict == "identical"
+    found = case.again(code="current")
+    assert verdicts(found) == {"c1": "identical", "c2": "differs", "c3": "differs"}
+    assert named(found) == [("code", "cell c2 changed", True)]
+    assert [one.cell for one in found.cells if one.causes] == ["c2"]
+
+
+@pytest.mark.parametrize(
+    ("draw", "generator"),
+    [
+        ("import random", "random.random()"),
+        ("import numpy as np", "np.random.normal()"),
+    ],
+)
+def test_randomness_without_a_seed_is_named_with_generator_and_cell(case: Case, draw: str, generator: str) -> None:
+    module = {"import random": "random.seed(1)", "import numpy as np": "np.random.seed(1)"}[draw]
+    case.ran(draw, module, f"x = {generator}", "y = x + 1")
+    assert case.again().verdict == "identical"
+    case.ran(draw, "pass", f"x = {generator}", "y = x + 1")
+    found = case.again()
+    assert verdicts(found) == {"c1": "identical", "c2": "identical", "c3": "differs", "c4": "differs"}
+    name = "random" if draw == "import random" else "numpy.random"
+    assert named(found) == [("randomness", f"{name} is not seeded before cell c3", False)]
+
+
+def test_a_generator_of_its_own_without_a_seed_is_named(case: Case) -> None:
+    case.ran("import numpy as np", "rng = np.random.default_rng()", "x = float(rng.normal())")
+    found = case.again()
+    assert found.first is not None
+    assert "randomness" in {one.kind for cell in found.cells for one in cell.causes}
+
+
+def test_a_value_that_no_cell_made_is_hidden_state(case: Case) -> None:
+    startup = Path(os.environ["IPYTHONDIR"]) / "profile_default" / "startup" / "00-own.py"
+    startup.parent.mkdir(parents=True, exist_ok=True)
+    startup.write_text("rate = 3\n")
+    try:
+        case.ran("x = 2", "y = x * rate")
+        assert case.again().verdict == "identical"
+    finally:
+        startup.unlink()
+    found = case.again()
+    assert found.first is not None
+    assert found.first.cell == "c2"
+    assert named(found)[0] == ("hidden state", "cell c2 used rate, which no recorded cell made", True)
+
+
+def test_the_time_is_named(case: Case) -> None:
+    case.ran("import time", "def stamp():\n    return time.time()", "t = stamp()")
+    found = case.again()
+    assert found.first is not None
+    assert found.first.cell == "c3"
+    assert named(found) == [("time", "cell c3 asks for the time (time.time in stamp)", False)]
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, Callable[[bytes], None]]]:
+    """An address that answers, and how to change its answer."""
+    answer = [b"[1, 2, 3]"]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer[0])))
+            self.end_headers()
+            self.wfile.write(answer[0])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}/rates", lambda data: answer.__setitem__(0, data)
+        served.shutdown()
+        thread.join()
+
+
+def test_a_source_that_answers_something_else_is_named(case: Case, server: tuple[str, Callable[[bytes], None]]) -> None:
+    address, change = server
+    case.ran("import json, urllib.request", f"rates = json.load(urllib.request.urlopen('{address}'))", "s = sum(rates)")
+    assert case.again().verdict == "identical"
+    change(b"[1, 2, 4]")
+    found = case.again()
+    assert verdicts(found) == {"c1": "identical", "c2": "differs", "c3": "differs"}
+    assert [(kind, address in what) for kind, what, _ in named(found)] == [("network", True)]
+
+
+def test_a_variable_of_the_environment_is_named_with_both_values_where_they_are_on_record(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_SCHEDULE", "static")
+    monkeypatch.setenv("MODE", "fast")
+    case.ran("import os", "a = os.environ['OMP_SCHEDULE']", "b = os.environ.get('MODE')")
+    assert case.again().verdict == "identical"
+    monkeypatch.setenv("OMP_SCHEDULE", "dynamic")
+    monkeypatch.setenv("MODE", "slow")
+    found = case.again()
+    by_cell = {one.cell: [(cause.kind, cause.what, cause.proved) for cause in one.causes] for one in found.cells}
+    assert by_cell["c2"] == [("environment variable", "OMP_SCHEDULE: static → dynamic", True)]
+    ((kind, what, proved),) = by_cell["c3"]
+    assert (kind, proved) == ("environment variable", False)
+    assert "values are not on record" in what
+
+
+def test_what_is_on_no_record_is_not_blamed_on_anything(case: Case, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    source = f"import os\nos.system('echo x >> {counter}')\nn = int(os.popen('wc -l < {counter}').read())"
+    case.ran(source)
+    found = case.again()
+    assert named(found) == [("unknown", "nothing that is on record has changed", False)]
+
+
+# -- tolerance -------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_that_are_shown_and_logged_may_differ_within_a_tolerance(case: Case) -> None:
+    (case.folder / "rate.txt").write_text("0.5")
+    case.ran(
+        "from jupyter_mlops import log_metric",
+        "log_metric('rate', float(open('rate.txt').read()))\nprint('rate:', open('rate.txt').read(), 'of', 3)",
+    )
+    (case.folder / "rate.txt").write_text("0.5000001")
+    assert case.again().verdict == "differs"
+    found = case.again(tolerance=Tolerance(rtol=1e-6))
+    assert verdicts(found) == {"c1": "identical", "c2": "within tolerance"}
+    assert {(one.what, one.how, one.basis) for one in found.cells[1].differences} == {
+        ("metric", "within tolerance", "values as logged"), ("display", "within tolerance", "numbers shown"),
+    }  # fmt: skip
+    assert bool(found)
+    assert case.again(tolerance=Tolerance(rtol=1e-9)).verdict == "differs"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "close"),
+    [
+        ("x 1.0", "x 1.0000001", True), ("x 1.0", "y 1.0", False), ("1 2", "1", False), ("nan", "nan", True),
+        ("nan", "1", False), ("-1e-9", "1e-9", False), ("a1b", "a2b", False), ("  1.25 ab", " 1.2500001 ab", True),
+        ("v1.2.3", "v1.2.4", False),
+    ],
+)  # fmt: skip
+def test_texts_are_close_only_if_all_but_their_numbers_is_the_same(old: str, new: str, close: bool) -> None:
+    assert numbers_close(old, new, Tolerance(rtol=1e-6)) is close
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_writes_outside_of_the_project_is_not_run_again(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    out = tmp_path / "results.txt"
+    case.ran(f"with open('{out}', 'w') as file:\n    file.write('first')")
+    out.write_text("precious\n")
+    with pytest.raises(CouldNot, match=r"would be written over"):
+        case.again()
+    case.ran(f"with open('{case.folder / 'own.txt'}', 'w') as file:\n    file.write('first')")
+    with pytest.raises(CouldNot, match=r"would be written over"):
+        case.again()
+    assert out.read_text() == "precious\n"
+
+
+def test_a_cell_with_a_masked_secret_is_not_run_again(case: Case) -> None:
+    case.ran("token = 'ghp_" + "a1B2" * 9 + "'", "x = 1")
+    with pytest.raises(CouldNot, match=r"secrets are masked in the source of cell c1"):
+        case.again()
+
+
+def test_a_run_that_takes_too_long_is_no_verdict(case: Case) -> None:
+    (case.folder / ".gitignore").write_text("gate\n")
+    gate = case.folder / "gate"
+    gate.write_text("open")
+    case.ran("import os, time", "while not os.path.exists('gate'):\n    time.sleep(0.05)")
+    gate.unlink()
+    with pytest.raises(CouldNot, match=r"was not run to its end"):
+        case.again(timeout=3.0)
+
+
+def test_a_verdict_is_a_gate_for_exactly_that_version(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = (
+        "from sklearn.linear_model import LinearRegression\nimport pandas as pd\n"
+        "X = pd.DataFrame({'a': [1.0, 2.0, 4.0]})",
+        "model = LinearRegression().fit(X, [1.0, 2.0, 3.5])",
+        "%mlops register model line --data X",
+    )
+    run = case.ran(*cells)
+    asked = [one.ended.sources for one in case.project.store.cell_runs(run=run) if one.ended]
+    assert asked == [[], [], []]  # our own index is none of a cell's sources
+    assert cli._shell(["check", "line/1", "-g", "reproducible"]) == 1
+    assert "it was never verified" in capsys.readouterr().out
+    assert cli._shell(["verify", "line/1", "--env", "current"]) == 0
+    capsys.readouterr()
+    assert cli._shell(["check", "line/1", "-g", "reproducible"]) == 0
+    assert "3 cells identical" in capsys.readouterr().out
+    case.ran(*cells[:1], cells[1].replace("3.5", "3.6"), cells[2])
+    assert cli._shell(["check", "line/2", "-g", "reproducible"]) == 1
+    assert cli._shell(["check", "line/1", "-g", "reproducible"]) == 0
+
+
+# -- sessions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def session(case: Case) -> Iterator[Callable[[str, str], None]]:
+    """A person's kernel: runs a cell by its id."""
+    from jupyter_client.manager import start_new_kernel
+
+    os.environ["JUPYTER_MLOPS_NOTEBOOK"] = str(case.folder / "a.ipynb")
+    manager, client = start_new_kernel(cwd=str(case.folder))
+    del os.environ["JUPYTER_MLOPS_NOTEBOOK"]
+
+    def run(cell: str, source: str) -> None:
+        client.session.metadata = {"cellId": cell}
+        reply = client.execute_interactive(source, timeout=120, output_hook=lambda _: None)
+        assert reply["content"]["status"] in ("ok", "error")
+
+    try:
+        run("c0", "%load_ext jupyter_mlops")
+        yield run
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+        found = case.project.store.runs(limit=1)
+        case.run = found[0].id if found else None
+
+
+def test_cells_that_ran_out_of_order_are_named_where_the_notebook_is_asked_about(
+    case: Case, session: Callable[[str, str], None]
+) -> None:
+    case.write("x = 1", "y = x + 1", "x = 10")
+    session("c1", "x = 1")
+    session("c3", "x = 10")
+    session("c2", "y = x + 1")
+    case.run = case.project.store.runs(limit=1)[0].id
+    assert case.again().verdict == "identical"
+    found = case.again(order="notebook")
+    assert found.first is not None
+    assert found.first.cell == "c2"
+    assert named(found) == [("order", "cell c2 used x as cell c3 had made it, which stands after it", True)]
+
+
+def test_a_cell_that_was_run_once_more_afterwards_is_named(case: Case, session: Callable[[str, str], None]) -> None:
+    case.write("x = 2", "y = x + 1")
+    session("c1", "x = 1")
+    session("c2", "y = x + 1")
+    session("c1", "x = 2")
+    case.run = case.project.store.runs(limit=1)[0].id
+    found = case.again(order="notebook")
+    assert found.first is not None
+    assert found.first.cell == "c2"
+    assert named(found) == [("order", "cell c2 used x as cell c1 had made it, which was run once more", True)]
+
+
+# -- an environment of its own ---------------------------------------------------------------------------------------
+
+
+def test_a_run_verifies_identical_in_an_environment_made_from_its_lock(index: None, case: Case) -> None:
+    with_files(case)
+    case.ran(*ALL)
+    found = case.again(env="new")
+    assert found.environment == "re-created"
+    assert {one.verdict for one in found.cells} == {"identical"}, [one.differences for one in found.cells]
+    assert found.why == "as asked for"
