@@ -215,10 +215,10 @@ def own_state(value: object, user_ns: dict[str, Any]) -> object:
     A function's fingerprint tells what its globals are; whether *it* changed is another question. Functions stand as
     the identity of their code, with what they hold; instances and classes as what hangs on them.
     """
-    return _project(value, user_ns, 8)
+    return _project(value, user_ns, 8, set())
 
 
-def _project(value: Any, user_ns: dict[str, Any], depth: int) -> Any:
+def _project(value: Any, user_ns: dict[str, Any], depth: int, seen: set[int]) -> Any:
     kind = type(value)
     if kind in _SCALARS or immutable(value):
         return value if kind is not types.ModuleType else id(value)
@@ -230,21 +230,37 @@ def _project(value: Any, user_ns: dict[str, Any], depth: int) -> Any:
             return id(value)
         held = [_content(cell) for cell in value.__closure__ or ()]
         parts = [id(value.__code__), value.__defaults__, value.__kwdefaults__, held, value.__dict__]
-        return [_project(part, user_ns, deeper) for part in parts]
+        return [_project(part, user_ns, deeper, seen) for part in parts]
     if kind in (list, tuple) and len(value) <= _NODES:
-        return [_project(item, user_ns, deeper) for item in value]
+        return [_project(item, user_ns, deeper, seen) for item in value]
     if kind is dict and len(value) <= _NODES:
-        return [(_project(key, user_ns, deeper), _project(item, user_ns, deeper)) for key, item in list(value.items())]
+        return [
+            (_project(key, user_ns, deeper, seen), _project(item, user_ns, deeper, seen))
+            for key, item in list(value.items())
+        ]
     if isinstance_of_type(value):
         if not _is_users_class(value, user_ns):
             return id(value)
-        names = _dict_of_type(value)
-        return [(key, _project(names[key], user_ns, deeper)) for key in names if type(key) is str and key[:2] != "__"]
+        return [
+            _class_state(base, user_ns, deeper, seen) for base in _mro_of_type(value) if _is_users_class(base, user_ns)
+        ]
     if _is_users_class(kind, user_ns) and "__dict__" in _dict_of_type(_root(kind)):
         state = _dict_of_type(_root(kind))["__dict__"]
         if type(state) is types.GetSetDescriptorType:
-            return [id(kind), _project(state.__get__(value), user_ns, deeper)]
+            return [_project(kind, user_ns, deeper, seen), _project(state.__get__(value), user_ns, deeper, seen)]
     return value
+
+
+def _class_state(base: type, user_ns: dict[str, Any], depth: int, seen: set[int]) -> object:
+    """A class of the user: which it is, and what hangs on it; once, since each of its methods may hold it again."""
+    if id(base) in seen:
+        return id(base)
+    seen.add(id(base))
+    names = dict(_dict_of_type(base))
+    return [
+        id(base),
+        *((key, _project(names[key], user_ns, depth, seen)) for key in names if type(key) is str and key[:2] != "__"),
+    ]
 
 
 def _root(kind: type) -> type:
