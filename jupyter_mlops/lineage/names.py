@@ -98,7 +98,7 @@ def names_in(source: str) -> CellNames:
 def as_python(source: str) -> str:
     r"""Write a cell as a person typed it as the Python that IPython would make of it, as far as names are concerned.
 
-    >>> as_python("%%time\\nx = 1")
+    >>> as_python("%%time\nx = 1")
     "get_ipython().run_cell_magic('time', '', 'x = 1')"
     """
     if "%" not in source and "!" not in source and "?" not in source:

@@ -145,7 +145,7 @@ class _Walk:
         self.disk = disk
         self.running = {run.started.cell for run in runs if run.status == "running"} - {""}
         self.modules = {module.name for run in runs if run.ended for module in run.ended.modules}
-        self.found: list[Finding] = []
+        self.found: dict[Finding, None] = {}
         self.done = fold(runs)
         self.place = {one.run.id: number for number, one in enumerate(self.done)}
         for number, one in enumerate(self.done):
@@ -165,6 +165,10 @@ class _Walk:
             for artifact in one.written:
                 if artifact.digest is not None:
                     self.writers[artifact.name, artifact.digest] = one.run
+
+        self.alive: dict[int, list[str]] = {}  # what each cell's runs left in memory
+        for name, version in self.memory.items():
+            self.alive.setdefault(self.home.get(self._top(version.run), -1), []).append(name)
 
     def standing(self) -> Standing:
         full = [
@@ -197,8 +201,7 @@ class _Walk:
             kind=kind, answer=answer, reason=reason, cell=cell, id=self.cells[cell].id if cell >= 0 else "",
             cell_run=one.run.id if one is not None else None, names=tuple(names),
         )  # fmt: skip
-        if finding not in self.found:
-            self.found.append(finding)
+        self.found[finding] = None
 
     def _label(self, number: int) -> str:
         one = self.last[number]
@@ -228,7 +231,7 @@ class _Walk:
 
     def _never_run(self, number: int) -> None:
         names = names_in(as_python(self.cells[number].source))
-        self._missing(number, names.reads)
+        self._missing(number, names.reads | (names.deletes - names.writes))
         touched = sorted((names.reads | names.writes | names.deletes) & self.memory.keys())
         if names.syntax_error:
             self.say("never run", NO, "is no Python, and has not run", number)
@@ -243,9 +246,8 @@ class _Walk:
     def _edited(self, number: int, one: Done) -> None:
         cell = self.cells[number]
         names = names_in(as_python(cell.source))
-        self._missing(number, names.reads)
-        own = set(self.of[number])
-        alive = [name for name, version in self.memory.items() if self._top(version.run) in own]
+        self._missing(number, names.reads | (names.deletes - names.writes))
+        alive = self.alive.get(number, [])
         if names.syntax_error:
             self.say("edited", NO, "edited since it ran, and no Python now", number, alive)
         elif alive:
@@ -510,6 +512,8 @@ class _Walk:
                      f" stand: {said}" + (" …" if len(order) > _TOLD else ""), culprit, [generator])  # fmt: skip
 
     def _gaps(self, number: int, one: Done) -> None:
+        if not one.gaps:
+            return
         told = {name for finding in self.found if finding.cell == number for name in finding.names}
         for gap in one.gaps:
             if (gap.blocks or _unsure(gap)) and gap.subject not in told:

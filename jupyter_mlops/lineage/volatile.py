@@ -92,12 +92,14 @@ _SHELL: Final = (
 )  # fmt: skip
 _MAGICS: Final = {"pip": "network", "conda": "network", "mamba": "network", "uv": "network", "sql": "network",
                   "bigquery": "network"}  # fmt: skip
-_HINT: Final = re.compile(
-    r"time|now\b|today|date|environ|getenv|expand|home\b|getuser|getlogin|hostname|platform|dotenv|urandom|uuid|secrets"
-    r"|SystemRandom|seed|Random|rng|PCG|MT19937|Philox|SFC64|://|requests|urllib|http|socket|ftp|smtp|imap|paramiko"
-    r"|boto|websocket|hugging|kaggle|yfinance|openml|gdown|wget|google|snowflake|psycopg|pymysql|hub|load_dataset|fetch_"
-    r"|get_file|arrow|pendulum|curl|scp|rsync|ssh|gsutil|aws|pip|conda|apt|npm|git |%sql|%env|bigquery|\buv\b"
-)
+_HINTS: Final = (
+    "time", "now", "today", "date", "environ", "getenv", "expand", "home", "getuser", "getlogin", "hostname",
+    "platform", "dotenv", "urandom", "uuid", "secrets", "SystemRandom", "seed", "Random", "rng", "PCG", "MT19937",
+    "Philox", "SFC64", "://", "requests", "urllib", "http", "socket", "ftp", "smtp", "imap", "paramiko", "boto",
+    "hugging", "kaggle", "yfinance", "openml", "gdown", "wget", "google", "snowflake", "psycopg", "pymysql", "hub",
+    "load_dataset", "fetch_", "get_file", "arrow", "pendulum", "curl", "scp", "rsync", "ssh", "gsutil", "aws", "pip",
+    "conda", "mamba", "apt", "npm", "git ", "%sql", "%env", "bigquery", "%uv", "!uv",
+)  # fmt: skip
 """What no text is without that has a use in it: others need not be parsed."""
 _TABLES: Final = (*_TIME, *_TIME_WITHOUT, *_NOW, *_ENVIRONMENT, *_ENTROPY, *_SEEDABLE)
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -118,11 +120,11 @@ def uses_in(cells: Iterable[str]) -> list[tuple[Use, ...]]:
 
     Examples
     --------
-    >>> uses_in(["import time\\ndef stamp(): return time.time()", "x = stamp()"])[1]
+    >>> uses_in(["import time\ndef stamp(): return time.time()", "x = stamp()"])[1]
     (Use(what='time', call='time.time', through='stamp'),)
     """
     sources = list(cells)
-    hinted = [_HINT.search(source) is not None for source in sources]
+    hinted = [_hinted(source) for source in sources]
     if not any(hinted):
         return [()] * len(sources)
     imports: dict[str, str] = {}
@@ -165,6 +167,14 @@ def _once(uses: Iterable[Use]) -> tuple[Use, ...]:
     for use in uses:
         found.setdefault((use.what, use.call), use)
     return tuple(found.values())
+
+
+@functools.lru_cache(maxsize=4096)
+def _hinted(source: str) -> bool:
+    for hint in _HINTS:  # noqa: SIM110 - a generator for `any` takes twice as long
+        if hint in source:
+            return True
+    return False
 
 
 @functools.lru_cache(maxsize=4096)
