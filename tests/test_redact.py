@@ -546,6 +546,9 @@ HOSTILE = (
     "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "bearer ", "basic ", "auth=(", "auth=(a,", "?sig=", "&key=", "key=x,",
     'password="{a', " -u a:", "--password ", "authorization:", "authorization: aaa ", "login a password ", "secret_",
     "password", "passwd = f'{", "{", "key: ", 'setdefault("token", ', "\n", "password='a' + ", "PuTTY-User-Key-File-",
+    "sk-" + "a" * 25 + " ", "sk- ", "hf_" + "a" * 29 + " ", "auth=(" + "a" * 126, "auth=(a,'", "auth=httpbasicauth(",
+    "&key=abcdef", "://@", "key=" + "a" * 511 + " ", "key=" + "a" * 511, "-a", "a_", "aaa ", "eyJ" + "a" * 8 + ".",
+    "bearer aaaaaaaa ", "authorization: basic ", " -u " + "a" * 127, "\\x", "pat='a'", "key: " + "a" * 40, "日本",
 )  # fmt: skip
 
 
@@ -556,6 +559,21 @@ def test_a_megabyte_on_one_line_takes_no_more_than_its_length(redactor: Redactor
     redactor.learn(Make(7).some(16))
     masked, count = redactor.text(piece * (1_000_000 // len(piece)))
     assert count == 0 or masked == UNREADABLE or "<redacted:" in masked
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(alphabet=st.sampled_from("akshgpnrtSKAZ019_-. \n\\\"'é日"), max_size=30),
+    st.sampled_from((" ", "_", "-", ".", '"', "\n", "\\n", "\\t", "\\r", "é", "/", "=")),
+    st.sampled_from(("ghp_", "hf_", "sk-ant-", "AKIA", "npm_", "SK", "r8_", "dapi", "glpat-")),
+)
+def test_a_token_is_found_behind_whatever_ends_a_word(before: str, end: str, prefix: str) -> None:
+    token = prefix + {"AKIA": "A2B3C4D5E6F7G2H3", "SK": "0a1b" * 8, "dapi": "0a1b" * 8}.get(
+        prefix, "a1B2c3D4e" * 4 + "f"
+    )
+    masked, count = Redactor().text(f"{before}{end}{token} {before}")
+    assert count
+    assert token not in masked
 
 
 @settings(max_examples=300, deadline=None)

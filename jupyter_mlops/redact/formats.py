@@ -5,6 +5,7 @@ Prefixes and lengths are as the services document them.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -13,6 +14,24 @@ from jupyter_mlops.redact.names import tokenlike
 
 Span = tuple[int, int, str]
 """Where a secret begins and ends, and its kind."""
+
+MOST: Final = 5_000
+"""More candidates than this in one text, and it is withheld: it is not code, and time is bounded."""
+
+
+def bounded(matches: Iterator[re.Match[str]]) -> list[re.Match[str]]:
+    """All matches, before any of them costs more than having been found.
+
+    Raises
+    ------
+    OverflowError
+        There are more than `MOST`.
+    """
+    found = list(itertools.islice(matches, MOST + 1))
+    if len(found) > MOST:
+        raise OverflowError("too many candidates")
+    return found
+
 
 # Kept as (kind, literal prefix, rest): the prefixes are joined into one search by first letter, so that a text without
 # any of them costs one pass in C.
@@ -106,30 +125,40 @@ def by_first_letter(rules: Iterable[tuple[str, str]]) -> str:
     return "|".join(f"{re.escape(letter)}(?:{'|'.join(tails)})" for letter, tails in groups.items())
 
 
-# Two of them have their mark in the middle of a word. All others begin one, so that the search leaps from word to
-# word without coming back: possessively, in C.
+# Two of them have their mark in the middle of a word. All others begin one, or follow an escape such as ``\\n``. Their
+# first three characters are from few: C leaps to such a place, and only there looks at the rules.
 _INNER: Final = ("Q~", ":AA")
 _BEGINS: Final = by_first_letter((prefix, rest) for _, prefix, rest in _KINDS_BY_PREFIX if prefix not in _INNER)
-_BETWEEN: Final = r"(?:[^A-Za-z0-9\\]++|\\[nrt]?+)*+"
-_FORMAT: Final = re.compile(rf"{_BETWEEN}(?:(?!{_BEGINS})[A-Za-z0-9]++{_BETWEEN})*+(?P<found>{_BEGINS})")
+_STARTS: Final = [prefix for _, prefix, _ in _FORMATS if len(prefix) > 2] + [
+    f"SK{digit}" for digit in "0123456789abcdef"
+]
+_FIRST, _SECOND, _THIRD = (f"[{re.escape(''.join(sorted({start[at] for start in _STARTS})))}]" for at in range(3))
+_NEXT: Final = re.compile(f"(?P<found>{_BEGINS})")
+_FORMAT: Final = re.compile(
+    rf"{_FIRST}(?<!(?<!\\)[A-Za-z0-9].){_SECOND}{_THIRD}(?<=(?=(?P<found>{_BEGINS}))...)", re.DOTALL
+)
 _ANYWHERE: Final = re.compile(by_first_letter((prefix, rest) for _, prefix, rest in _FORMATS if prefix in _INNER))
 
 
 def issued_tokens(text: str) -> Iterator[Span]:
     """Find tokens by their form, wherever they stand."""
-    match = _FORMAT.match(text)
-    while match is not None:
+    match = _FORMAT.search(text)
+    for count in itertools.count():
+        if match is None:
+            break
+        if count > MOST:
+            raise OverflowError("too many candidates")
         start, end = match.span("found")
         kind = next(kind for kind, prefix, _ in _KINDS_BY_PREFIX if text.startswith(prefix, start))
         if kind != "openai" or tokenlike(text[start:end]):
             yield start, end, kind
-        match = _FORMAT.match(text, end)
+        match = _NEXT.match(text, end) or _FORMAT.search(text, end)
     if any(mark in text for mark in _INNER):
         yield from _inner(text)
 
 
 def _inner(text: str) -> Iterator[Span]:
-    for match in _ANYWHERE.finditer(text):
+    for match in bounded(_ANYWHERE.finditer(text)):
         start, end = match.span()
         if text[start] == "Q":  # three characters and a digit stand before the mark
             if start >= 4 and text[start - 1].isdigit():

@@ -100,15 +100,21 @@ _FIELD: Final = re.compile(r"\{[A-Za-z_][^{}\"']{0,200}\}")
 _RUN: Final = re.compile(r"[A-Za-z0-9]{16,}")
 
 
+_DIGIT: Final = re.compile("[0-9]")
+_LETTER: Final = re.compile("[A-Za-z]")
+
+
 def _mixed(value: str) -> bool:
+    if value.isascii():
+        return _DIGIT.search(value) is not None and _LETTER.search(value) is not None
     return any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
 
 
 def tokenlike(value: str) -> bool:
     """Whether a value could be an issued token: one word, with letters and digits, or long and of mixed case."""
-    if len(value) < 8 or any(c.isspace() for c in value[:256]):
-        return False
     head = value[:256]
+    if len(value) < 8 or head.split(maxsplit=1) != [head]:  # it holds a blank
+        return False
     return _mixed(head) or (len(head) >= 20 and head != head.lower() and head != head.upper())
 
 

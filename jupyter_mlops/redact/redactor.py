@@ -12,9 +12,9 @@ from urllib.parse import quote, quote_plus
 
 from blake3 import blake3
 
-from jupyter_mlops.redact.formats import Span, by_first_letter, issued_tokens
+from jupyter_mlops.redact.formats import MOST, Span, by_first_letter, issued_tokens
 from jupyter_mlops.redact.names import MASKED, PLAIN, UNREADABLE, secret_name
-from jupyter_mlops.redact.structure import MOST, assignments, lowered, structures
+from jupyter_mlops.redact.structure import assignments, lowered, structures
 
 
 class Redactor:
@@ -90,25 +90,26 @@ class Redactor:
 
     def _spans(self, text: str) -> list[Span]:
         spans: list[Span] = []
-        pattern = self._pattern
-        if pattern is not None and len(text) > _LONG:
-            # in a long text, to look for each value first is faster than to look for all at once
-            pattern = _pattern_of([value for value in self._known if value in text])
-        if pattern is not None:
-            match = pattern.search(text)
-            while match is not None:
-                # one character on, not to the end: two known values may overlap
-                spans.append((*match.span(), "known"))
-                match = pattern.search(text, match.start() + 1)
-                if len(spans) > MOST:
-                    raise OverflowError("too many secrets")
         low = lowered(text)
-        for rule in (issued_tokens(text), structures(text, low), assignments(text, low)):
+        # What is withheld for its many candidates is so before anything else is looked for.
+        for rule in (assignments(text, low), structures(text, low), issued_tokens(text), self._values_in(text)):
             for span in rule:
                 spans.append(span)
                 if len(spans) > MOST:
                     raise OverflowError("too many secrets")
         return spans
+
+    def _values_in(self, text: str) -> Iterator[Span]:
+        """Known values, wherever they stand."""
+        pattern = self._pattern
+        if pattern is not None and len(text) > _LONG:
+            # in a long text, to look for each value first is faster than to look for all at once
+            pattern = _pattern_of([value for value in self._known if value in text])
+        match = pattern.search(text) if pattern is not None else None
+        while match is not None and pattern is not None:
+            yield *match.span(), "known"
+            # one character on, not to the end: two known values may overlap
+            match = pattern.search(text, match.start() + 1)
 
     def _mask(self, text: str, spans: list[Span]) -> tuple[str, int]:
         spans.sort(key=lambda span: (span[0], -span[1]))

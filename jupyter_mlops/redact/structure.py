@@ -11,18 +11,13 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from jupyter_mlops.redact.formats import Span, by_first_letter
+from jupyter_mlops.redact.formats import MOST, Span, bounded, by_first_letter
 from jupyter_mlops.redact.names import MASKED, PLACEHOLDER, strength_of, tokenlike, worth_masking
-
-MOST: Final = 5_000
-"""More candidates than this in one text, and it is withheld: it is not code, and time is bounded."""
 
 
 def lowered(text: str) -> str:
     """Lower case of the same length, so that positions agree."""
-    low = text.lower()
-    # only the dotted capital I grows when lowered
-    return low if len(low) == len(text) else text.replace("İ", "I").lower()
+    return text.replace("İ", "I").lower()  # it alone grows when lowered
 
 
 _TYPES: Final = re.compile(r"[A-Za-z_][A-Za-z_.]*")
@@ -43,7 +38,7 @@ def _anchor(words: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"(?:{by_first_letter((word, '') for word in words)}){_TARGET}")
 
 
-_LEFT: Final = re.compile(r"[A-Za-z0-9_\-]{0,64}\Z")
+_NAMED: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 _CLOSING: Final = {
     '"': re.compile(r'(?:[^"\\\n]|\\.)*+'),
     "'": re.compile(r"(?:[^'\\\n]|\\.)*+"),
@@ -64,18 +59,17 @@ _SHELL: Final = re.compile(
 
 def assignments(text: str, low: str) -> Iterator[Span]:
     """Literals given to a secret-named target, in whichever language."""
-    words = tuple(word for word in _ANCHORS if word in low)
+    passes = "pass" in low  # in four of them
+    words = tuple(word for word in _ANCHORS if (passes and word in low if word[:4] == "pass" else word in low))
     if not words:
         return
     done = 0
-    for count, match in enumerate(_anchor(words).finditer(low)):
-        if count > MOST:
-            raise OverflowError("too many candidates")
+    for match in bounded(_anchor(words).finditer(low)):
         start = match.start()
         if start < done:  # within a literal that was dealt with
             continue
-        left = _LEFT.search(text, max(0, start - 64), start)
-        begin = left.start() if left else start
+        begin = start - 64 if start > 64 else 0
+        begin += len(text[begin:start].rstrip(_NAMED))
         tail = re.match(r"[A-Za-z0-9_\-]*", text[start : start + 64])
         name = text[begin:start] + (tail[0] if tail else "")
         strength = strength_of(name.strip("-_"))
@@ -168,6 +162,7 @@ def _is_mapping_line(text: str, begin: int, end: int) -> bool:
     )
 
 
+_ADDRESSES: Final = 50_000
 _URL: Final = re.compile(r"""://(?P<user>[^\s/?#"'<>@:`]{0,256}+):?(?P<rest>[^\s/?#"'<>`]{0,1024}+)""")
 _QUERY: Final = re.compile(
     r"[?&;](?:sig|signature|x-amz-signature|x-amz-security-token|x-goog-signature|access_token|code|key|apikey|api-key|"
@@ -179,9 +174,8 @@ _HEADER: Final = re.compile(
     r"[a-z]{3,12}[ \t]{1,4}+(?P<scheme>[a-z0-9._~+/=\-]{8,}+)"
 )
 _CURL: Final = re.compile(r"""(?:[ \t]-u|--user)[ \t=]{1,4}+["']?[^\s:"']{1,128}+:(?P<value>[^\s"']{1,256}+)""")
-_TUPLE: Final = re.compile(
-    r"""auth[ \t]{0,2}=[ \t]{0,2}(?:httpbasicauth)?\([^\n,]{1,128},[ \t]{0,4}["'](?P<value>[^"'\n]{1,256})["']"""
-)
+_TUPLE: Final = re.compile(r"auth[ \t]{0,2}=[ \t]{0,2}(?:httpbasicauth)?\(")
+_PAIR: Final = re.compile(r"""[^\n,]{1,128}+,[ \t]{0,4}+["'](?P<value>[^"'\n]{1,256}+)["']""")
 _PEM_END: Final = re.compile(r"-----end [a-z ]{0,64}-----")
 
 
@@ -190,34 +184,40 @@ def structures(text: str, low: str) -> Iterator[Span]:
     if "://" in text and "@" in text:
         yield from _url_passwords(text)
     if "=" in text and ("?" in text or "&" in text):
-        for match in _QUERY.finditer(low):
+        for match in bounded(_QUERY.finditer(low)):
             value = text[match.start("value") : match.end("value")]
             if worth_masking(3, value) and (tokenlike(value) or "%" in value):
                 yield *match.span("value"), "query"
     if "bearer" in low or "basic" in low or "authorization" in low:
-        for match in _HEADER.finditer(low):
+        for match in bounded(_HEADER.finditer(low)):
             group = str(match.lastgroup)
             value = text[match.start(group) : match.end(group)]
             if not value.isalpha() or (value != value.lower() and len(value) > 16):
                 yield *match.span(group), "header"
     if "-u" in text or "--user" in text:
-        for match in _CURL.finditer(text):
+        for match in bounded(_CURL.finditer(text)):
             if worth_masking(3, match["value"]):
                 yield *match.span("value"), "header"
     if "auth" in low and "(" in low:
-        for match in _TUPLE.finditer(low):
-            yield *match.span("value"), "assigned"
+        for begun in bounded(_TUPLE.finditer(low)):
+            pair = _PAIR.match(low, begun.end())
+            if pair is not None:
+                yield *pair.span("value"), "assigned"
     if "-----begin" in low:
         yield from _private_keys(text, low)
 
 
 def _url_passwords(text: str) -> Iterator[Span]:
-    for match in _URL.finditer(text):
+    named = 0
+    for count, match in enumerate(_URL.finditer(text)):
+        if count > _ADDRESSES or named > MOST:
+            raise OverflowError("too many addresses")
         user, rest = match["user"], match["rest"]
         at = rest.rfind("@")
-        colon = text[match.end("user") : match.end("user") + 1] == ":"
         if at < 0:
             continue
+        named += 1
+        colon = text[match.end("user") : match.end("user") + 1] == ":"
         start = match.start("rest")
         if colon:
             if at and not PLACEHOLDER.fullmatch(rest[:at]) and not MASKED.fullmatch(rest[:at]):

@@ -122,6 +122,16 @@ def redaction() -> None:
         "base64": "".join(random.choices(string.ascii_letters + string.digits + "+/", k=5000)),
         "one letter": "a" * 1000,
         "unclosed literals": 'password="',
+        "words of one letter": "-a",
+        "numbers": "[0.123, 4.5e-10, 17], ",
+        "secret-named parts of words": "pass_",
+        "long values": "key=" + "a" * 511 + " ",
+        "tokens but for a digit": "sk-" + "a" * 25 + " ",
+        "pairs never closed": "auth=(" + "a" * 126,
+        "queries": "&key=abcdef",
+        "addresses": "://@",
+        "options": " -u " + "a" * 127,
+        "capital I with a dot": "İ",
     }
     for what, piece in texts.items():
         text = piece * (1_000_000 // len(piece))
