@@ -224,6 +224,12 @@ def test_unseeded_randomness_is_named_and_seeded_is_not(page: Any) -> None:
     assert found(page) == ("no", {"c": {"randomness"}})
 
 
+def test_a_library_that_draws_while_it_is_loaded_is_a_note(page: Any, project_folder: Path) -> None:
+    (project_folder / "drawing_module.py").write_text("import random\nrandom.random()\n")
+    page.all(a="import random", b="import drawing_module", c="x = 1")
+    assert found(page) == ("yes", {"b": {"randomness"}})
+
+
 def test_a_seed_inside_a_function_counts_from_its_call_on(page: Any) -> None:
     page.all(
         a="import random", b="def fix():\n    random.seed(1)", c="x = random.random()", d="fix()\ny = random.random()"
@@ -304,7 +310,7 @@ def test_what_a_person_reads_names_cells_and_reasons(page: Any) -> None:
     page.run("a")
     lines = page.say("%mlops status").text(columns=120).splitlines()
     at = lines.index("[3]  y = x + 1")
-    assert lines[at + 1] == "  ✗ stale: `x` was changed since it ran, by [5]"
+    assert lines[at + 1] == "  ✗ stale        `x` was changed since it ran, by [5]"
     assert "built on these, and so not what the notebook says: [4]" in lines
     assert any(line.startswith("reproduces") and " no: " in line for line in lines)
 

@@ -21,8 +21,9 @@ from typing import Any, Final
 import msgspec
 
 from jupyter_mlops.lineage.matching import Cell, Done, fold, match, same_code, says_something
-from jupyter_mlops.lineage.names import as_python, names_in
+from jupyter_mlops.lineage.names import CellNames, as_python, names_in
 from jupyter_mlops.lineage.volatile import uses_in
+from jupyter_mlops.lineage.wording import COME, HAS, IS, IT, ITIS, TOLD, WAS, N, brief, comes, few, worded
 from jupyter_mlops.records import Artifact, CellRun, Digest, Gap
 
 NO: Final = "no"
@@ -30,17 +31,7 @@ UNKNOWN: Final = "unknown"
 NOTE: Final = ""
 _GIVEN: Final = frozenset(dir(builtins)) | {"get_ipython", "display", "In", "Out", "exit", "quit", "__name__", "_oh"}
 _RESULT: Final = re.compile(r"_+|_\d+|_i+|_i\d+|_ih|_dh")
-_TOLD: Final = 4
-
-# What a reason says of names that are not gathered yet, in the singular and the plural.
-_N: Final = "\x01"
-_WAS, _HAS, _IS, _IT, _ITIS, _COME = (
-    f"\x02{one}\x03{many}\x04"
-    for one, many in (
-        ("was", "were"), ("has", "have"), ("is", "are"), ("it", "them"), ("it is", "they are"), ("comes", "come"),
-    )
-)  # fmt: skip
-_NUMBER: Final = re.compile("\x02(.*?)\x03(.*?)\x04")
+_CODE: Final = frozenset({"module", "function", "type", "builtin_function_or_method"})
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,10 +204,10 @@ class _Walk:
             return "no recorded cell"
         cell = self.home.get(self._top(run))
         if cell is None:
-            return f"a cell that is no longer there ([{run.started.count}] {_brief(run.source)})"
+            return f"a cell that is no longer there ([{run.started.count}] {brief(run.source)})"
         one = self.last[cell]
         if one is not None and not same_code(self.cells[cell].source, run.source):
-            return f"{self.labels[cell]} as it was before it was edited ({_brief(run.source)})"
+            return f"{self.labels[cell]} as it was before it was edited ({brief(run.source)})"
         return self.labels[cell]
 
     def _top(self, run: CellRun) -> int:
@@ -231,12 +222,12 @@ class _Walk:
 
     def _never_run(self, number: int) -> None:
         names = names_in(as_python(self.cells[number].source))
-        self._missing(number, names.reads | (names.deletes - names.writes))
+        self._missing(number, names.reads | _deleted(self.cells[number].source, names))
         touched = sorted((names.reads | names.writes | names.deletes) & self.memory.keys())
         if names.syntax_error:
             self.say("never run", NO, "is no Python, and has not run", number)
         elif touched or names.opaque:
-            what = _few(touched) or _few(names.opaque)
+            what = few(touched) or few(names.opaque)
             self.say("never run", UNKNOWN, f"has not run in this session: what it does to {what} is not known", number,
                      touched)  # fmt: skip
         else:
@@ -246,15 +237,15 @@ class _Walk:
     def _edited(self, number: int, one: Done) -> None:
         cell = self.cells[number]
         names = names_in(as_python(cell.source))
-        self._missing(number, names.reads | (names.deletes - names.writes))
+        self._missing(number, names.reads | _deleted(self.cells[number].source, names))
         alive = self.alive.get(number, [])
         if names.syntax_error:
             self.say("edited", NO, "edited since it ran, and no Python now", number, alive)
         elif alive:
-            self.say("edited", NO, f"edited since it ran: {_few(alive)} in memory {_come(alive)} from what it was"
-                     f" ({_brief(one.run.source)})", number, alive)  # fmt: skip
+            self.say("edited", NO, f"edited since it ran: {few(alive)} in memory {comes(alive)} from what it was"
+                     f" ({brief(one.run.source)})", number, alive)  # fmt: skip
         else:
-            self.say("edited", UNKNOWN, f"edited since it ran ({_brief(one.run.source)}): its effect is not known",
+            self.say("edited", UNKNOWN, f"edited since it ran ({brief(one.run.source)}): its effect is not known",
                      number)  # fmt: skip
         made = {artifact.name for artifact in one.outputs}
         self._unknown_from(number, names.writes | (made & names.reads), names.deletes,
@@ -282,7 +273,7 @@ class _Walk:
                      f" {self.by(self.memory[name].run)}", number, [name])  # fmt: skip
         rest = [name for name in missing if name not in self.memory]
         if rest:
-            self.say("hidden", UNKNOWN, f"may read {_few(rest)}, which no cell above it makes", number, rest)
+            self.say("hidden", UNKNOWN, f"may read {few(rest)}, which no cell above it makes", number, rest)
 
     # -- a cell that stands as it ran --------------------------------------------------------------------------------
 
@@ -292,7 +283,7 @@ class _Walk:
                                                  "ended by an error")  # fmt: skip
             error = one.run.ended.error if one.run.ended else ""
             self.say("failed", NO, f"{how} when it last ran: a run from the top stops here"
-                     + (f" ({_brief(error)})" if error else ""), number)  # fmt: skip
+                     + (f" ({brief(error)})" if error else ""), number)  # fmt: skip
         sure = self._seen(number, one) and one.run.status == "done"
         witness = one
         if not sure:
@@ -340,7 +331,7 @@ class _Walk:
                 groups.setdefault((kind, answer, reason), []).append(file.name)
             sure = sure and (not kind or answer == NOTE)
         for (kind, answer, reason), names in groups.items():
-            self.say(kind, answer, _worded(reason, names), number, names)
+            self.say(kind, answer, worded(reason, names), number, names)
         return sure
 
     def _differs(self, number: int, one: Done, read: Artifact, at: _At | None) -> tuple[str, str, str]:
@@ -350,12 +341,12 @@ class _Walk:
         if at is None:
             return self._from_nowhere(number, read, maker, made_at)
         if at.artifact is None:
-            return "built", NOTE, f"built on {self.labels[at.cell]} ({_N}), which has not run as it stands"
+            return "built", NOTE, f"built on {self.labels[at.cell]} ({N}), which has not run as it stands"
         same = _same(at, read)
         if same:
             if at.sure:
                 return "", "", ""
-            return "built", NOTE, f"built on {self.labels[at.cell]} ({_N}), which does not stand as it ran"
+            return "built", NOTE, f"built on {self.labels[at.cell]} ({N}), which does not stand as it ran"
         assert at.run is not None
         if same is None:
             later = self._top(at.run) > self._top(one.run)
@@ -363,35 +354,35 @@ class _Walk:
             return (
                 "hidden",
                 UNKNOWN,
-                f"whether {_N} {_IS} what it read cannot be told: {since}, and without a digest",
+                f"whether {N} {IS} what it read cannot be told: {since}, and without a digest",
             )
         if self._top(at.run) > self._top(one.run):
             first = self.of[at.cell][0]
             if first > self._top(one.run):
-                return "order", NO, f"ran before {self.labels[at.cell]}, which stands above it and makes {_N}"
-            return "stale", NO, f"{_N} {_WAS} changed since it ran, by {self.by(at.run)}"
+                return "order", NO, f"ran before {self.labels[at.cell]}, which stands above it and makes {N}"
+            return "stale", NO, f"{N} {WAS} changed since it ran, by {self.by(at.run)}"
         if maker is None:
             return (
                 "hidden",
                 UNKNOWN,
-                (f"{_N} {_WAS} not as {self.labels[at.cell]} above had left {_IT}: changed by no recorded cell"),
+                (f"{N} {WAS} not as {self.labels[at.cell]} above had left {IT}: changed by no recorded cell"),
             )
         if made_at is None or not same_code(self.cells[made_at].source, maker.source):
-            return "hidden", NO, f"reads {_N} as left by {self.by(maker)}"
+            return "hidden", NO, f"reads {N} as left by {self.by(maker)}"
         if made_at == number:
             return (
                 "order",
                 NO,
-                (f"ran again on what it had left: from the top it sees {_N} as {self.labels[at.cell]} leaves it"),
+                (f"ran again on what it had left: from the top it sees {N} as {self.labels[at.cell]} leaves it"),
             )
         if made_at > number:
-            return "order", NO, f"reads {_N} as {self.labels[made_at]}, which stands below it, had left it"
+            return "order", NO, f"reads {N} as {self.labels[made_at]}, which stands below it, had left it"
         if not at.sure:
-            return "built", NOTE, f"built on {self.labels[at.cell]} ({_N}), which does not stand as it ran"
+            return "built", NOTE, f"built on {self.labels[at.cell]} ({N}), which does not stand as it ran"
         return (
             "order",
             NO,
-            (f"read {_N} as {self.labels[made_at]} left it; as the cells stand {self.labels[at.cell]} comes between"),
+            (f"read {N} as {self.labels[made_at]} left it; as the cells stand {self.labels[at.cell]} comes between"),
         )
 
     def _from_nowhere(
@@ -401,17 +392,17 @@ class _Walk:
             if read.type in ("module", "builtin_function_or_method") and read.digest is None:
                 return "", "", ""
             before = "from before recording began, or from no recorded cell"
-            return "hidden", UNKNOWN, f"reads {_N}, which no cell above it makes: {_ITIS} {before}"
+            return "hidden", UNKNOWN, f"reads {N}, which no cell above it makes: {ITIS} {before}"
         if self.blind:
-            return "hidden", UNKNOWN, f"reads {_N}, which may or may not come from {self._blind_words()}"
+            return "hidden", UNKNOWN, f"reads {N}, which may or may not come from {self._blind_words()}"
         if made_at is not None and made_at > number and same_code(self.cells[made_at].source, maker.source):
-            return "order", NO, f"reads {_N}, which is made by {self.labels[made_at]} below it and by no cell above"
+            return "order", NO, f"reads {N}, which is made by {self.labels[made_at]} below it and by no cell above"
         if made_at == number:
-            return "hidden", NO, f"ran again on what it had left itself: no cell above it makes {_N}"
-        return "hidden", NO, f"reads {_N}, which no cell above it makes now: {_ITIS} from {self.by(maker)}"
+            return "hidden", NO, f"ran again on what it had left itself: no cell above it makes {N}"
+        return "hidden", NO, f"reads {N}, which no cell above it makes now: {ITIS} from {self.by(maker)}"
 
     def _blind_words(self) -> str:
-        return _few([self.labels[number] for number in sorted(self.blind)], quote="")
+        return few([self.labels[number] for number in sorted(self.blind)], quote="")
 
     # -- files, modules ----------------------------------------------------------------------------------------------
 
@@ -422,16 +413,16 @@ class _Walk:
         now = self.disk(file)
         if file.digest is None or now.digest is None:
             why = now.why if file.digest is not None else file.why
-            return "gap", UNKNOWN, f"whether the file {_N} is what it read cannot be told: {why or 'no digest'}"
+            return "gap", UNKNOWN, f"whether the file {N} is what it read cannot be told: {why or 'no digest'}"
         if now.digest == file.digest:
             maker = self._run(file.made)
             if maker is not None and (made_at := self.home.get(self._top(maker))) is None:
-                return "hidden", NOTE, f"reads the file {_N}, which was written by {self.by(maker)} and is still there"
+                return "hidden", NOTE, f"reads the file {N}, which was written by {self.by(maker)} and is still there"
             if maker is not None and made_at is not None and made_at > number:
-                return "order", NOTE, f"reads the file {_N} as {self.labels[made_at]} below it wrote {_IT}"
+                return "order", NOTE, f"reads the file {N} as {self.labels[made_at]} below it wrote {IT}"
             return "", "", ""
         writer = self.writers.get((file.name, now.digest))
-        return "stale", NO, f"{_N} {_HAS} changed on disk since it ran, by {self.by(writer)}"
+        return "stale", NO, f"{N} {HAS} changed on disk since it ran, by {self.by(writer)}"
 
     def _modules(self) -> dict[int, dict[str, str]]:
         """Local modules that are not on disk as they are in memory: reasons, by the cell that imports them."""
@@ -491,7 +482,12 @@ class _Walk:
         for number in full:
             one = self.last[number]
             for generator, how in (one.run.ended.randomness if one is not None and one.run.ended else {}).items():
-                if how != "seeded":
+                if how == "seeded" or one is None:
+                    continue
+                if _only_code(one):
+                    words = f"a library that it loads drew from `{generator}`, and no seed precedes; it made no data"
+                    self.say("randomness", NOTE, words, number, [generator])
+                else:
                     self.say("randomness", NO, f"draws from `{generator}`, and no seed precedes", number, [generator])
         seeded: dict[str, list[int]] = {}
         for place, one in enumerate(self.done):
@@ -507,9 +503,9 @@ class _Walk:
             if cells == sorted(set(cells)) and -1 not in cells:
                 continue
             culprit = next((cell for before, cell in itertools.pairwise(cells) if cell <= before), cells[-1])
-            said = ", ".join(self.by(self.done[place].run) for _, place in order[:_TOLD])
+            said = ", ".join(self.by(self.done[place].run) for _, place in order[:TOLD])
             self.say("randomness", NO, f"`{generator}` was seeded, and then drawn from in another order than the cells"
-                     f" stand: {said}" + (" …" if len(order) > _TOLD else ""), culprit, [generator])  # fmt: skip
+                     f" stand: {said}" + (" …" if len(order) > TOLD else ""), culprit, [generator])  # fmt: skip
 
     def _gaps(self, number: int, one: Done) -> None:
         if not one.gaps:
@@ -534,22 +530,22 @@ class _Walk:
             if kind:
                 groups.setdefault((kind, answer, reason, -1 if cell is None else cell), []).append(name)
         for (kind, answer, reason, cell), names in groups.items():
-            self.say(kind, answer, _worded(reason, names), cell, names)
+            self.say(kind, answer, worded(reason, names), cell, names)
 
     def _ends(self, name: str, version: _Version, cell: int | None) -> tuple[str, str, str]:
         at = self.above.get(name)
         if at is None:
             if self.blind:
-                return "hidden", UNKNOWN, f"{_N} in memory may or may not come from {self._blind_words()} as it stands"
+                return "hidden", UNKNOWN, f"{N} in memory may or may not come from {self._blind_words()} as it stands"
             if cell is None:
-                return "deleted", NO, f"{_N} in memory {_COME} from {self.by(version.run)}, and no cell makes {_IT}"
+                return "deleted", NO, f"{N} in memory {COME} from {self.by(version.run)}, and no cell makes {IT}"
             return (
                 "hidden",
                 NO,
-                f"{_N} in memory {_COME} from an earlier run of {self.labels[cell]}, or would be deleted",
+                f"{N} in memory {COME} from an earlier run of {self.labels[cell]}, or would be deleted",
             )
         if at.artifact is None and cell is None:
-            return "deleted", NO, f"{_N} in memory {_COME} from {self.by(version.run)}"
+            return "deleted", NO, f"{N} in memory {COME} from {self.by(version.run)}"
         if at.artifact is None:
             return "", "", ""  # the cell that was edited or never ran has its finding
         same = _same(at, version.artifact)
@@ -561,7 +557,7 @@ class _Walk:
                 "deleted",
                 NO,
                 (
-                    f"{_N} in memory {_IS} as left by {self.by(version.run)}; as the cells stand {self.labels[at.cell]}"
+                    f"{N} in memory {IS} as left by {self.by(version.run)}; as the cells stand {self.labels[at.cell]}"
                     " has the last word"
                 ),
             )
@@ -572,7 +568,7 @@ class _Walk:
                 "hidden",
                 UNKNOWN,
                 (
-                    f"whether {_N} in memory {_IS} what {self.labels[at.cell]} makes cannot be told: without a digest,"
+                    f"whether {N} in memory {IS} what {self.labels[at.cell]} makes cannot be told: without a digest,"
                     f" and last touched by {self.by(version.run)}"
                 ),
             )
@@ -580,12 +576,12 @@ class _Walk:
             return (
                 "order",
                 NO,
-                f"ran {len(self.of[cell])} times: {_N} in memory {_IS} not what one run makes",
+                f"ran {len(self.of[cell])} times: {N} in memory {IS} not what one run makes",
             )
         return (
             "order",
             NO,
-            (f"{_N} in memory {_IS} as this cell left it; as the cells stand {self.labels[at.cell]} has the last word"),
+            (f"{N} in memory {IS} as this cell left it; as the cells stand {self.labels[at.cell]} has the last word"),
         )
 
 
@@ -601,6 +597,17 @@ def _same(at: _At, other: Artifact) -> bool | None:
     if one.type == other.type == "module":
         return True
     return None
+
+
+def _deleted(source: str, names: CellNames) -> frozenset[str]:
+    """Names that have to be there for a text to delete them; the names of ``except … as`` are its own."""
+    return names.deletes if re.search(r"\bdel\b", source) else frozenset()
+
+
+def _only_code(one: Done) -> bool:
+    """Whether all that a run left behind is modules, functions and classes, as imports do."""
+    code = all(out.type in _CODE or out.type.endswith("Meta") for out in one.outputs)
+    return code and not one.written and not one.run.logged
 
 
 def _stars(cell: Cell) -> bool:
@@ -634,25 +641,3 @@ def _bound_by_import(source: str, modules: Mapping[str, Any]) -> frozenset[str]:
 def _unsure(gap: Gap) -> bool:
     """A gap that leaves open what a cell read or changed."""
     return gap.subject in ("threads", "variables") or gap.reason.startswith("what it reads and changes")
-
-
-def _worded(reason: str, names: Sequence[str]) -> str:
-    return _NUMBER.sub(r"\2" if len(names) > 1 else r"\1", reason).replace(_N, _few(names))
-
-
-def _come(names: Sequence[str]) -> str:
-    return "come" if len(names) > 1 else "comes"
-
-
-def _few(names: Sequence[str], quote: str = "`") -> str:
-    shown = [f"{quote}{name}{quote}" for name in names[:_TOLD]]
-    if len(names) > _TOLD:
-        return ", ".join(shown) + f" and {len(names) - _TOLD} more"
-    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
-
-
-def _brief(source: str) -> str:
-    lines = [line.strip() for line in source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    first = lines[0] if lines else ""
-    short = first if len(first) <= 40 else first[:39] + "…"
-    return f"`{short}`" + (" …" if len(lines) > 1 and not short.endswith("…") else "")

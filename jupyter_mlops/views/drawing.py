@@ -19,7 +19,7 @@ from jupyter_mlops.widgets import clean, fit
 MOST: Final = 120
 """Nodes that are drawn: the nearest to what was asked for; the text and ``--json`` have all."""
 
-_COLUMNS: Final = 34
+_COLUMNS: Final = 38
 _WIDE, _HIGH, _DOWN = 2.75, 0.5, 1.05  # inches: a box, and from layer to layer
 _PIXELS: Final = 60_000  # what the format of the drawing library can hold in a direction
 _FILL: Final = {"cell": "#eef3fb", "root": "#dbe9d8", "missing": "#f7dcdc"}
@@ -159,8 +159,8 @@ def _arrow(axes: Any, way: Sequence[Point], names: str) -> None:
     axes.annotate("", xy=points[-1], xytext=points[-2], zorder=1,
                   arrowprops={"arrowstyle": "->", "color": "#8a94a6", "linewidth": 0.8})  # fmt: skip
     if names:
-        x, y = (points[-1][0] * 0.55 + points[-2][0] * 0.45, points[-1][1] * 0.55 + points[-2][1] * 0.45)
-        axes.text(x, y, fit(clean(names), 24), fontsize=6.5, color="#4a5568", ha="center", va="center", zorder=2,
+        x, y = (points[-1][0] * 0.35 + points[-2][0] * 0.65, points[-1][1] * 0.35 + points[-2][1] * 0.65)
+        axes.text(x, y, fit(clean(names), 20), fontsize=6.5, color="#4a5568", ha="center", va="center", zorder=2,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6}, **_SETTINGS)  # fmt: skip
 
 

@@ -34,11 +34,12 @@ def _answer(stand: Stand, found: Standing) -> Mark:
     if found.verdict == "yes":
         return Mark(f"yes: run from the top, it makes {memory}", "good")
     if reasons:
-        return Mark(f"no: run from the top, cells would do something else than what made {memory}", "bad")
+        below = f"{counted(len(reasons), 'reason')} below"
+        return Mark(f"no: run from the top, its cells would not do what they did ({below})", "bad")
     if not found.ran:
         return Mark("cannot tell: no cell of it ran in this session", "dim")
     why = f"{counted(len(open_), 'thing')} {'is' if len(open_) == 1 else 'are'} not known"
-    return Mark(f"cannot tell whether run from the top it makes {memory}: {why}", "dim")
+    return Mark(f"cannot tell: {why}; nothing else speaks against it", "dim")
 
 
 def standing_blocks(stand: Stand) -> list[Block]:
@@ -73,7 +74,7 @@ def _reasons(findings: Iterable[Finding]) -> list[Block]:
     blocks: list[Block] = []
     for finding in findings:
         mark, tone = _MARKS.get(finding.answer, ("?", ""))
-        blocks.append(Text(f"  {mark} {finding.kind}: {finding.reason}", tone=tone))
+        blocks.append(Text(f"  {mark} {finding.kind:<11}  {finding.reason}", tone=tone))
     return blocks
 
 
