@@ -177,6 +177,23 @@ def test_a_deleted_variable_that_is_still_read_is_hidden_state(page: Any) -> Non
     assert "hidden" in kinds["c"] or "order" in kinds["c"]
 
 
+def test_a_cell_that_would_delete_what_is_not_there_is_named(page: Any) -> None:
+    page.all(a="x = 1", b="del x")
+    assert found(page) == ("yes", {})
+    page.write(late="del x", d="del x")
+    page.cells["c"] = "z = 1"
+    page.run("c")
+    page.save()
+    verdict, kinds = found(page)
+    assert verdict == "cannot tell"
+    assert kinds["late"] == {"hidden", "never run"}
+    page.cells = {"early": "del x", **{name: page.cells[name] for name in ("load", "a", "b")}}
+    page.run("a", "early", "a", "b")
+    page.save()
+    assert found(page)[0] == "no"
+    assert "no cell above it leaves there" in reasons(page, "early")
+
+
 def test_a_file_that_changed_on_disk_is_named(page: Any, project_folder: Path) -> None:
     (project_folder / "data.txt").write_text("one")
     page.all(a="with open('data.txt') as f: text = f.read()", b="n = len(text)")

@@ -223,7 +223,8 @@ class _Walk:
     def _never_run(self, number: int) -> None:
         names = names_in(as_python(self.cells[number].source))
         self._missing(number, names.reads | _deleted(self.cells[number].source, names))
-        touched = sorted((names.reads | names.writes | names.deletes) & self.memory.keys())
+        own = {name for name in names.reads if name not in _GIVEN and not _RESULT.fullmatch(name)}
+        touched = sorted(own | names.deletes | (names.writes & self.memory.keys()))
         if names.syntax_error:
             self.say("never run", NO, "is no Python, and has not run", number)
         elif touched or names.opaque:
@@ -296,7 +297,8 @@ class _Walk:
             self.say("stale", NO, reason, number, [path])
         imported = _bound_by_import(self.cells[number].source, modules) if modules else frozenset()
         for name in witness.removed:
-            self.above.pop(name, None)
+            if self.above.pop(name, None) is None and not self.blind:
+                self.say("hidden", NO, f"deletes `{name}`, which no cell above it leaves there", number, [name])
         for artifact in witness.outputs:
             self.above[artifact.name] = _At(artifact, witness.run, number, sure and artifact.name not in imported)
         for artifact in witness.written:
