@@ -262,6 +262,9 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Why there is no digest.
     query
         What was asked of a source.
+    numbers
+        The numbers a value consists of, where they are few and it consists of nothing else: so that another one may be
+        held against it with a tolerance. Kept only where displays are.
     """
 
     name: str
@@ -274,6 +277,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     made: Digest | None = None
     why: str = ""
     query: str = ""
+    numbers: list[float] = []
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

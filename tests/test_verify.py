@@ -390,6 +390,52 @@ def test_numbers_that_are_shown_and_logged_may_differ_within_a_tolerance(case: C
     assert case.again(tolerance=Tolerance(rtol=1e-9)).verdict == "differs"
 
 
+VALUES = (
+    "import numpy as np, pandas as pd\nrate = float(open('rate.txt').read())",
+    "pair = [rate, 2.0]\nfew = np.linspace(0, rate, 5)",
+    "many = np.linspace(0, rate, 1000)\ntable = pd.DataFrame({'n': range(1000), 'x': many, 's': 'a'})",
+    "column = table.x * 2",
+)
+
+
+def test_variables_may_differ_within_a_tolerance_by_their_numbers_or_their_ranges(case: Case) -> None:
+    (case.folder / "rate.txt").write_text("0.5")
+    case.ran(*VALUES)
+    (case.folder / "rate.txt").write_text("0.5000001")
+    found = case.again(tolerance=Tolerance(rtol=1e-6))
+    assert set(verdicts(found).values()) == {"within tolerance"}
+    basis = {one.name: one.basis for cell in found.cells for one in cell.differences}
+    assert {name for name, how in basis.items() if how == "its numbers"} == {"rate", "pair", "few"}
+    assert {name for name, how in basis.items() if how.startswith("count, least")} == {"many", "table", "column"}
+    found = case.again()
+    assert set(verdicts(found).values()) == {"differs"}
+    assert found.first is not None
+    assert (found.first.differences[0].old, found.first.differences[0].new) == ("0.5", "0.5000001")
+    assert case.again(tolerance=Tolerance(rtol=1e-9)).verdict == "differs"
+
+
+def test_a_tolerance_excuses_no_text_and_no_other_form(case: Case) -> None:
+    (case.folder / "name.txt").write_text("a")
+    case.ran(
+        "import numpy as np, pandas as pd\nname = open('name.txt').read()",
+        "table = pd.DataFrame({'x': [1.0] * 100, 's': [name] * 100})",
+        "grown = np.zeros(100 + ord(name))",
+        "mixed = [1.0, name]",
+    )
+    (case.folder / "name.txt").write_text("b")
+    found = case.again(tolerance=Tolerance(rtol=10, atol=1000))
+    assert set(verdicts(found).values()) == {"differs"}
+
+
+def test_numbers_are_kept_only_where_displays_are(case: Case, session: Callable[[str, str], None]) -> None:
+    session("c1", "x = 1.5")
+    (made,) = (one for run in case.project.store.cell_runs() for one in run.outputs if one.name == "x")
+    assert made.numbers == []
+    case.ran("x = 1.5")
+    (made,) = (one for run in case.project.store.cell_runs(run=case.run) for one in run.outputs if one.name == "x")
+    assert made.numbers == [1.5]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "close"),
     [

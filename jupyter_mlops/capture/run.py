@@ -183,7 +183,10 @@ class Session:
         from jupyter_mlops.namespace import Namespace
 
         seconds = project.settings.budget_ms / 1000
-        self.namespace = Namespace(self.variables, budget=seconds, hidden=self._hidden, secret=self.redactor.secret)
+        self.namespace = Namespace(
+            self.variables, budget=seconds, hidden=self._hidden, secret=self.redactor.secret,
+            numbers=project.headless or project.settings.keep_displays,
+        )  # fmt: skip
         self.access = Access(
             project.root, redact=lambda text: self.redactor.text(text)[0], exclude=[store.path, _PACKAGE],
             budget=seconds,

@@ -26,8 +26,10 @@ __all__ = [
     "fingerprint",
     "folder_digest",
     "immutable",
+    "numbers",
     "providers",
     "source_of",
+    "summable",
     "summarise",
 ]
 
@@ -105,7 +107,7 @@ def fingerprint(value: object, *, budget: Budget | None = None, summary: bool = 
                 "layout": {**((facts or {}).get("layout") or {}), "order": walk.order.hexdigest()},
             }
         if summary:
-            facts = {**(facts or {}), "summary": summarise(value)}
+            facts = {**(facts or {}), "summary": _summary(value)}
         return Fingerprint(Digest(f"{tag.decode()}:{digest.hex()}"), walk.size, type_name(value), facts)
     except NoFingerprint as stop:
         return Fingerprint(None, 0, type_name(value), None, stop.why())
@@ -116,6 +118,13 @@ def fingerprint(value: object, *, budget: Budget | None = None, summary: bool = 
     except Exception as error:  # noqa: BLE001 - a value that changes under our hands, or a library's internals that moved
         # its message may quote the value, so only the error's type is told
         return Fingerprint(None, 0, type_name(value), None, f"could not be read ({type(error).__name__})")
+
+
+def _summary(value: object) -> dict[str, Any] | None:
+    try:
+        return summarise(value)
+    except Exception:  # noqa: BLE001 - a library's internals that moved: the digest is there all the same
+        return None
 
 
 def type_name(value: object) -> str:
@@ -149,4 +158,4 @@ from jupyter_mlops.fingerprints.code import source_of  # noqa: E402
 from jupyter_mlops.fingerprints.files import file_digest, folder_digest  # noqa: E402
 from jupyter_mlops.fingerprints.providing import Provider, providers  # noqa: E402
 from jupyter_mlops.fingerprints.sharing import buffers, immutable  # noqa: E402
-from jupyter_mlops.fingerprints.summary import summarise  # noqa: E402
+from jupyter_mlops.fingerprints.summary import numbers, summable, summarise  # noqa: E402

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable
+from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable, numbers, summable
 from jupyter_mlops.lineage import NOTHING, CellNames
 from jupyter_mlops.namespace.moments import Lookout, Moment
 from jupyter_mlops.namespace.reach import NOWHERE, Reach, own_state, reach
@@ -168,8 +168,10 @@ class Namespace:
         budget: float = 0.25,
         hidden: Callable[[], Container[str]] | None = None,
         secret: Callable[[str, object], bool] | None = None,
+        numbers: bool = False,
     ) -> None:
         self._ns = user_ns
+        self._numbers = numbers
         self._budget = budget
         self._hidden = hidden or frozenset
         self._nobodys: Container[str] = ()
@@ -436,7 +438,8 @@ class Namespace:
             return Artifact(name=name, kind="variable", why="secret")
         found = seen.get(id(value))
         if found is None:
-            found = seen[id(value)] = fingerprint(value, budget=budget)
+            summary = self._numbers and summable(value)
+            found = seen[id(value)] = fingerprint(value, budget=budget, summary=summary)
         facts_digest = None
         if found.facts:
             raw = facts_bytes(found.facts)
@@ -444,7 +447,7 @@ class Namespace:
             facts[facts_digest] = raw
         return Artifact(
             name=name, kind="variable", digest=found.digest, size=found.size, type=found.type, facts=facts_digest,
-            why=found.why,
+            why=found.why, numbers=numbers(value) if self._numbers and found.digest else [],
         )  # fmt: skip
 
     def _unchanged(self, entry: _Entry, value: Any, budget: Budget) -> bool:

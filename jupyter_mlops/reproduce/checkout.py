@@ -248,7 +248,8 @@ def _plan_recorded(plan: _Plan, one: Artifact, prefix: str, origin: str) -> None
 def _plan_data(plan: _Plan, one: Artifact, prefix: str) -> None:
     path = inside(posixpath.join(prefix, one.name))
     if not path:
-        plan.lacks(one, "lies outside of the project")
+        of_package = one.name.startswith("package:")
+        plan.lacks(one, "comes with a package" if of_package else "lies outside of the project")
     elif one.digest is None:
         if path not in plan.files:
             plan.lacks(one, one.why or "no digest of it is on record")

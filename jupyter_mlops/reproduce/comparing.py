@@ -122,6 +122,8 @@ VOLATILE: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
 _NUMBER: Final = re.compile(
     r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]\d)|\b(?:nan|NaN|inf|Infinity)\b"
 )
+_NUMBERS: Final = "its numbers"
+_RANGES: Final = "count, least, greatest, mean and standard deviation"
 _TEXTS: Final = ("text/", "image/svg", "application/json")
 
 
@@ -164,7 +166,7 @@ def numbers_close(old: str, new: str, tolerance: Tolerance) -> bool:
 def compare(old: CellRun, new: CellRun, sides: Sides, tolerance: Tolerance = EXACT) -> list[Difference]:
     """Hold a cell run against its repetition; what is identical is not listed."""
     found = list(_outcome(old, new, sides))
-    found += _variables(old, new, sides)
+    found += _variables(old, new, sides, tolerance)
     found += _files(old.files_written, new.files_written)
     found += _logged(old, new, tolerance)
     found += _displays(old, new, sides, tolerance)
@@ -188,7 +190,7 @@ def _outcome(old: CellRun, new: CellRun, sides: Sides) -> Iterator[Difference]:
         )
 
 
-def _variables(old: CellRun, new: CellRun, sides: Sides) -> Iterator[Difference]:
+def _variables(old: CellRun, new: CellRun, sides: Sides, tolerance: Tolerance) -> Iterator[Difference]:
     before, after = ({one.name: one for one in run.outputs} for run in (old, new))
     removed = [set(run.ended.removed if run.ended else ()) for run in (old, new)]
     for name in sorted(before.keys() | after.keys()):
@@ -200,7 +202,7 @@ def _variables(old: CellRun, new: CellRun, sides: Sides) -> Iterator[Difference]
                 words = (_told(one), "not made") if other is None else ("not made", _told(other))
                 yield Difference(what="variable", name=name, how=DIFFERS, old=words[0], new=words[1])
         else:
-            yield from _variable(one, other, sides)
+            yield from _variable(one, other, sides, tolerance)
     for name in sorted(removed[0] ^ removed[1]):
         words = ("removed", "kept") if name in removed[0] else ("kept", "removed")
         yield Difference(what="variable", name=name, how=DIFFERS, old=words[0], new=words[1])
@@ -210,7 +212,7 @@ def _told(one: Artifact | None) -> str:
     return "" if one is None else f"{one.type or one.kind}"
 
 
-def _variable(old: Artifact, new: Artifact, sides: Sides) -> Iterator[Difference]:
+def _variable(old: Artifact, new: Artifact, sides: Sides, tolerance: Tolerance) -> Iterator[Difference]:
     if old.digest == new.digest and old.digest is not None:
         return
     if old.type == new.type == "module":
@@ -225,10 +227,39 @@ def _variable(old: Artifact, new: Artifact, sides: Sides) -> Iterator[Difference
         yield Difference(what="variable", name=old.name, how=UNKNOWN, detail=detail)
     elif not sides.moved(old, new):
         facts = [_facts(one, read) for one, read in ((old, sides.old), (new, sides.new))]
+        basis = _within(old, new, facts[0], facts[1], tolerance) if tolerance else ""
         yield Difference(
-            what="variable", name=old.name, how=DIFFERS, old=_shape(old, facts[0]), new=_shape(new, facts[1]),
-            detail=parts_changed(facts[0], facts[1]), basis="digests of the whole content",
+            what="variable", name=old.name, how=TOLERANCE if basis else DIFFERS, old=_shape(old, facts[0]),
+            new=_shape(new, facts[1]), detail=parts_changed(facts[0], facts[1]),
+            basis=basis or "digests of the whole content",
         )  # fmt: skip
+
+
+def _within(
+    old: Artifact, new: Artifact, before: Mapping[str, Any], after: Mapping[str, Any], tolerance: Tolerance
+) -> str:
+    """By what a value is within a tolerance, empty where it is not: its own numbers, else its parts' ranges."""
+    if before.get("shape") != after.get("shape"):
+        return ""
+    if old.numbers or new.numbers:
+        return _NUMBERS if values_close(list(old.numbers), list(new.numbers), tolerance) else ""
+    ranges = [facts.get("summary") for facts in (before, after)]
+    if not all(isinstance(one, dict) for one in ranges) or _schema(before) != _schema(after):
+        return ""
+    changed = columns_changed(before, after) or [""]
+    told = all(one.get(name) and "mean" in one[name] for one in ranges if one is not None for name in changed)
+    if not told:
+        return ""  # a column of texts has no range
+    return _RANGES if all(values_close(ranges[0][name], ranges[1][name], tolerance) for name in changed) else ""  # type: ignore[index]
+
+
+def _schema(facts: Mapping[str, Any]) -> Any:
+    """What a table is, its content apart."""
+    schema = facts.get("schema")
+    if not isinstance(schema, dict):
+        return schema
+    columns = [(name, dtype) for name, (dtype, _) in _columns(facts).items()]
+    return {**schema, "columns": columns, "digest": None}
 
 
 def _facts(one: Artifact, read: Bytes) -> dict[str, Any]:
@@ -241,6 +272,8 @@ def _facts(one: Artifact, read: Bytes) -> dict[str, Any]:
 
 
 def _shape(one: Artifact, facts: Mapping[str, Any]) -> str:
+    if len(one.numbers) == 1:
+        return f"{one.numbers[0]:.12g}"
     shape = facts.get("shape")
     size = " × ".join(str(part) for part in shape) if isinstance(shape, list) else ""
     length = facts.get("length")

@@ -15,6 +15,7 @@ import json
 import os
 import posixpath
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,8 @@ NOT_RUN: Final = "not run"
 _MAKES_NOTHING: Final = ("%load_ext jupyter_mlops", "%reload_ext jupyter_mlops", "%mlops off", "%mlops on")
 _PATHS: Final = ("str", "pathlib.PosixPath", "pathlib.WindowsPath", "PosixPath")
 _TELLS: Final = 50
+_IN_PACKAGE: Final = "package:"
+"""What the name of a file begins with that lies where packages are installed."""
 
 
 class CouldNot(MlopsError, RuntimeError):
@@ -343,6 +346,9 @@ class _Work:
 
     def _bring_data(self, one: Artifact) -> None:
         path = inside(one.name)
+        if one.name.startswith(_IN_PACKAGE):
+            self._check_in_package(one)
+            return
         if not path:
             self._check_outside(one)
             return
@@ -370,6 +376,16 @@ class _Work:
         self._held(one, now, there)
         if now != one.digest and kept:
             self.notes.append(f"the bytes that {one.name} had then are kept: --data recorded runs with them")
+
+    def _check_in_package(self, one: Artifact) -> None:
+        """A file that came with a package comes with it again; here it is looked at where packages lie."""
+        path = one.name.removeprefix(_IN_PACKAGE)
+        for folder in sys.path:
+            found = Path(folder or ".", path)
+            if found.is_file():
+                self._held(one, file_digest(found).digest, found)
+                return
+        self.notes.append(f"{one.name} is not among the packages here")
 
     def _check_outside(self, one: Artifact) -> None:
         """A file outside of the project is read where it lies."""

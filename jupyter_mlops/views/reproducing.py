@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from jupyter_mlops.environment.locking import Lock
     from jupyter_mlops.reproduce.causes import Cause
     from jupyter_mlops.reproduce.checkout import Checkout
-    from jupyter_mlops.reproduce.comparing import Difference
     from jupyter_mlops.reproduce.create import Created
     from jupyter_mlops.reproduce.verify import CellVerdict, Verification
 
@@ -163,10 +162,13 @@ def _kind(one: Cause) -> str:
 def _in_short(cell: CellVerdict) -> str:
     if cell.verdict == "not run":
         return "not reached"
-    told = [_one(one) for one in cell.differences]
-    return ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else "")
-
-
-def _one(found: Difference) -> str:
-    words = f"{found.what} {found.name}"
-    return f"{words} ({found.how})" if found.how != "differs" else words
+    said = []
+    for how, word in (
+        ("differs", ""),
+        ("within tolerance", "within tolerance: "),
+        ("not comparable", "not comparable: "),
+    ):
+        told = [f"{one.what} {one.name}" if not word else one.name for one in cell.differences if one.how == how]
+        if told:
+            said.append(word + ", ".join(told[:4]) + (f" and {len(told) - 4} more" if len(told) > 4 else ""))
+    return "; ".join(said)
