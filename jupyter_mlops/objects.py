@@ -14,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from blake3 import blake3
 
@@ -54,7 +54,13 @@ class Objects:
         self.path, self._journal, self._erased = store, journal, erased
         self._sweep()
 
-    def put(self, data: bytes | bytearray | memoryview | Path, *, durable: bool = False) -> Digest:
+    def put(
+        self,
+        data: bytes | bytearray | memoryview | Path,
+        *,
+        durable: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> Digest:
         """Keep bytes, or the content of a file, and say their name.
 
         Parameters
@@ -63,6 +69,8 @@ class Objects:
             The bytes, or the path of a regular file, which is read in pieces.
         durable
             Whether to wait until they are on the disk; otherwise they are synced in the background.
+        check
+            Called between pieces of some MiB; what it raises calls the work off, and nothing is kept.
 
         Raises
         ------
@@ -77,7 +85,7 @@ class Objects:
         else:
             data = _flat(data)
             size = len(data)
-            digest, temporary = digest_of(data), None
+            digest, temporary = digest_of(data) if check is None else _checked_digest(data, check), None
         path = self.place(digest)
         try:
             # A name proves nothing of what a power cut has left under it; the size costs no reading.
@@ -91,7 +99,7 @@ class Objects:
             pass  # not there: the usual case
         if temporary is None:
             temporary = self.temporary()
-            write(temporary, data)  # type: ignore[arg-type]
+            write(temporary, data if check is None else _pieces(data, check))  # type: ignore[arg-type]
         try:
             try:
                 os.replace(temporary, path)
@@ -127,6 +135,31 @@ class Objects:
                 f"object {short(digest)} is damaged", cause="its bytes do not match its name", next="mlops fsck"
             )
         return data
+
+    def read_into(self, digest: Digest, memory: memoryview) -> None:
+        """Read an object into memory of its size, and see that it is what its name says.
+
+        Raises
+        ------
+        ObjectMissing
+            The store does not hold it.
+        ObjectDamaged
+            Its bytes are others, or not as many.
+        """
+        hasher, place = blake3(), 0
+        try:
+            with open(self.place(digest), "rb", buffering=0) as file:
+                # what was just read is hashed while it is still in the cache
+                while read := file.readinto(memory[place : place + _CHUNK]):
+                    hasher.update(memory[place : place + read])
+                    place += read
+                more = place == len(memory) and file.read(1)
+        except OSError as error:
+            raise self._missing(digest, error) from error
+        if more or place != len(memory) or "blake3:" + hasher.hexdigest() != digest:
+            raise ObjectDamaged(
+                f"object {short(digest)} is damaged", cause="its bytes do not match its name", next="mlops fsck"
+            )
 
     def has(self, digest: Digest) -> bool:
         """Whether the object is here; its bytes are not read."""
@@ -228,6 +261,24 @@ class Objects:
             if host == _host() and pid.isdecimal() and not _lives(int(pid)):
                 with contextlib.suppress(OSError):  # read-only, or swept by another: no matter
                     os.unlink(self.path / "tmp" / name)
+
+
+_PIECE: Final = 8 * 2**20
+
+
+def _pieces(data: Any, check: Callable[[], None]) -> Iterator[memoryview]:
+    """Bytes in pieces, each after a look at whether to go on."""
+    view = memoryview(data)
+    for start in range(0, len(view), _PIECE):
+        check()
+        yield view[start : start + _PIECE]
+
+
+def _checked_digest(data: Any, check: Callable[[], None]) -> Digest:
+    hasher = blake3()
+    for piece in _pieces(data, check):
+        hasher.update(piece)
+    return Digest("blake3:" + hasher.hexdigest())
 
 
 def _flat(data: bytes | bytearray | memoryview) -> bytes | bytearray | memoryview:

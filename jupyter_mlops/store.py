@@ -15,7 +15,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -215,13 +215,23 @@ class Store:
 
     # -- objects ---------------------------------------------------------------------------------------------------
 
-    def put(self, data: bytes | bytearray | memoryview | Path, *, durable: bool = False) -> Digest:
+    def put(
+        self,
+        data: bytes | bytearray | memoryview | Path,
+        *,
+        durable: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> Digest:
         """Keep bytes, or the content of a file, and say their name. See `Objects.put`."""
-        return self._objects.put(data, durable=durable)
+        return self._objects.put(data, durable=durable, check=check)
 
     def get(self, digest: Digest) -> bytes:
         """Read an object, verified: `ObjectMissing` or `ObjectDamaged` where that fails."""
         return self._objects.get(digest)
+
+    def read_into(self, digest: Digest, memory: memoryview) -> None:
+        """See `Objects.read_into`."""
+        self._objects.read_into(digest, memory)
 
     def has(self, digest: Digest) -> bool:
         """Whether the object is here; its bytes are not read."""

@@ -8,6 +8,7 @@ down in `docs/fingerprints.md`, so that it can be computed again without this co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -63,7 +64,13 @@ _NO_LIMIT = None
 _HEAD = b"value-1\0"
 
 
-def fingerprint(value: object, *, budget: Budget | None = None, summary: bool = False) -> Fingerprint:
+def fingerprint(
+    value: object,
+    *,
+    budget: Budget | None = None,
+    summary: bool = False,
+    known: Mapping[tuple[int, str, tuple[int, ...]], str] | None = None,
+) -> Fingerprint:
     """The digest of a value by its full content.
 
     Parameters
@@ -74,6 +81,9 @@ def fingerprint(value: object, *, budget: Budget | None = None, summary: bool = 
         What it may cost; without one, whatever it costs.
     summary
         Put `summarise`'s counts and ranges among the facts.
+    known
+        Digests of contiguous arrays by address, dtype and shape: for who has just read their bytes and verified
+        them by another name, so that they are not hashed twice.
 
     Returns
     -------
@@ -97,6 +107,7 @@ def fingerprint(value: object, *, budget: Budget | None = None, summary: bool = 
             raw = inline(value)
             return Fingerprint(Digest("value-1:" + _blake3(_HEAD + raw).hexdigest()), len(raw), kind.__name__)
         walk = Walk(budget or Budget())
+        walk.known = known or {}
         encoded = walk.node(value)
         tag, _, digest = encoded[1:].partition(b":")
         walk.budget.check(walk.pending())

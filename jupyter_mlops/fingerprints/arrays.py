@@ -114,6 +114,10 @@ def _ndarray(walk: Walk, value: Any) -> Node:
 
 def array(walk: Walk, value: Any, kind: bytes = b"ndarray") -> Node:
     """The node of an exact ndarray."""
+    if walk.known and kind == b"ndarray" and value.flags.c_contiguous:
+        found = walk.known.get((value.ctypes.data, value.dtype.str, value.shape))
+        if found is not None and found.startswith("array-1:"):
+            return Node(TAG, bytes.fromhex(found[8:]))
     hasher = begin(walk, TAG, kind)
     hasher.update(dtype(walk, value.dtype) + count(value.ndim) + b"".join(map(count, value.shape)))
     items(walk, hasher, value)

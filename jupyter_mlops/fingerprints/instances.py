@@ -39,7 +39,7 @@ _OTHER_CONTENT: Final = (
 )  # fmt: skip
 """What a subclass of a builtin may not redefine: then what it holds is not what it shows."""
 _WHOLE: Final = slice(None)
-_BARE: Final[dict[type, Any]] = {
+BARE: Final[dict[type, Any]] = {
     int: int.__int__, float: float.__float__, complex: complex.__pos__, str: str.__str__,
     bytes: lambda value: bytes.__getitem__(value, _WHOLE), tuple: lambda value: tuple.__getitem__(value, _WHOLE),
     list: lambda value: list.__getitem__(value, _WHOLE), dict: dict.copy, set: set().union,
@@ -80,7 +80,7 @@ def handler_for(kind: type) -> Handler:
     if type(kind) is not type and type(kind) is not abc.ABCMeta:
         raise NoFingerprint(f"the type {name} is not known, and its class is made by another than type")
     line = mro_of(kind)
-    builtin = next((base for base in line if base in _BARE), None)
+    builtin = next((base for base in line if base in BARE), None)
     refused = _OWN_WAYS if builtin is None else _OWN_WAYS + _OTHER_CONTENT
     for base in line:
         if base is object or base is builtin:
@@ -93,7 +93,7 @@ def handler_for(kind: type) -> Handler:
                 raise NoFingerprint(f"the type {name} is not known, and defines {way}")
         if "__dict__" in held and type(held["__dict__"]) is not types.GetSetDescriptorType:
             raise NoFingerprint(f"the type {name} is not known, and defines __dict__")
-    return _instance if builtin is None else _derived(_BARE[builtin])
+    return _instance if builtin is None else _derived(BARE[builtin])
 
 
 def _derived(bare: Any) -> Handler:

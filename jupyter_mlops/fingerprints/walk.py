@@ -12,7 +12,7 @@ import abc
 import importlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -164,7 +164,7 @@ Handler = Callable[["Walk", Any], Node]
 class Walk:
     """The state of one fingerprint being made."""
 
-    __slots__ = ("_due", "budget", "facts", "lowest", "memo", "nodes", "open", "order", "size", "threads")
+    __slots__ = ("_due", "budget", "facts", "known", "lowest", "memo", "nodes", "open", "order", "size", "threads")
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
@@ -176,6 +176,8 @@ class Walk:
         self.size = 0
         self._due = 0
         self.facts: dict[str, Any] | None = None
+        self.known: Mapping[tuple[int, str, tuple[int, ...]], str] = {}
+        """Digests of arrays by address, dtype and shape, for whoever has just read their bytes and verified them."""
         self.order: Any = None
 
     # -- values --

@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from jupyter_mlops.errors import MlopsError, WrongUse
-from jupyter_mlops.registry.formats.kinds import Format, FormatRefused, LoadRefused, ModelDamaged, class_of
+from jupyter_mlops.registry.formats.kinds import Format
 from jupyter_mlops.registry.formats.native import NATIVE
-from jupyter_mlops.registry.formats.scikit import REVIEWED, dump_skops, load_skops
+from jupyter_mlops.values.trust import (
+    REVIEWED,
+    FormatRefused,
+    LoadRefused,
+    ModelDamaged,
+    class_of,
+    dump_skops,
+    load_skops,
+)
 
 __all__ = [
     "FOREIGN_SKOPS", "OWN_SKOPS", "REVIEWED", "RUNS_CODE", "Format", "FormatRefused", "LoadRefused", "ModelDamaged",

@@ -6,24 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from jupyter_mlops.errors import MlopsError
-
-
-class FormatRefused(MlopsError, TypeError):
-    """A model can not be kept in the safe format that was asked for."""
-
-    exit_code = 1
-
-
-class LoadRefused(MlopsError, PermissionError):
-    """Loading these bytes would trust somebody who was not said to be trusted."""
-
-    exit_code = 1
-
-
-class ModelDamaged(MlopsError, ValueError):
-    """A model's bytes do not have the form that their format has."""
-
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
     """A way to keep models, as providers declare it under the entry point ``jupyter_mlops.formats``.
@@ -61,8 +43,3 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     check: Callable[[bytes], None] | None = None
     fragile: bool = False
     foreign: str = ""
-
-
-def class_of(model: object) -> str:
-    """The full name of a model's class."""
-    return f"{type(model).__module__}.{type(model).__qualname__}"

@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from jupyter_mlops.errors import door
-from jupyter_mlops.registry.formats.kinds import Format, FormatRefused, LoadRefused, ModelDamaged, class_of
+from jupyter_mlops.registry.formats.kinds import Format
+from jupyter_mlops.values.trust import FormatRefused, LoadRefused, ModelDamaged, class_of
 
 # -- ONNX ------------------------------------------------------------------------------------------------------------
 

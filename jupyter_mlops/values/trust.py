@@ -7,7 +7,29 @@ import zipfile
 from collections.abc import Iterable
 from typing import Final
 
-from jupyter_mlops.registry.formats.kinds import FormatRefused, LoadRefused, ModelDamaged, class_of
+from jupyter_mlops.errors import MlopsError
+
+
+class FormatRefused(MlopsError, TypeError):
+    """A model can not be kept in the safe format that was asked for."""
+
+    exit_code = 1
+
+
+class LoadRefused(MlopsError, PermissionError):
+    """Loading these bytes would trust somebody who was not said to be trusted."""
+
+    exit_code = 1
+
+
+class ModelDamaged(MlopsError, ValueError):
+    """A model's bytes do not have the form that their format has."""
+
+
+def class_of(model: object) -> str:
+    """The full name of a model's class."""
+    return f"{type(model).__module__}.{type(model).__qualname__}"
+
 
 # -- trust in what we dumped ourselves -------------------------------------------------------------------------------
 
