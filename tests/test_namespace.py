@@ -688,6 +688,7 @@ def test_no_read_or_change_is_missing_and_none_is_invented_in_generated_sessions
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(7200)
 @settings(max_examples=8000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sessions())
 def test_no_read_or_change_is_missing_and_none_is_invented_in_thousands_of_sessions(session):
@@ -730,6 +731,7 @@ def test_a_notebook_that_is_said_to_make_what_is_in_memory_does(session, straigh
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(7200)
 @settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sessions())
 def test_a_notebook_that_is_said_to_make_what_is_in_memory_does_in_thousands_of_sessions(session):
