@@ -11,9 +11,12 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from kernels import Kernel
 
 # Every kernel, shell and subprocess that a test starts inherits these.
 os.environ["JUPYTER_MLOPS_STRICT"] = "1"
@@ -194,3 +197,31 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> None:
     done = uv("pip", "compile", "--no-deps", "--refresh", "-q", str(folder / "asked.in"), cwd=folder)
     if done.returncode != 0:
         pytest.skip("needs the package index")
+
+
+@pytest.fixture
+def kernel(project_folder: Path) -> Iterator[Kernel]:
+    """A kernel in the project's folder that records."""
+    from kernels import Kernel
+
+    one = Kernel(project_folder)
+    yield one
+    if one.manager.is_alive():
+        one.stop()
+
+
+@pytest.fixture
+def start(project_folder: Path) -> Iterator[Callable[..., Kernel]]:
+    """Starts kernels in the project's folder, with options of one's own."""
+    from kernels import Kernel
+
+    kernels: list[Kernel] = []
+
+    def begin(**options: Any) -> Kernel:
+        kernels.append(Kernel(project_folder, **options))
+        return kernels[-1]
+
+    yield begin
+    for one in kernels:
+        if one.manager.is_alive():
+            one.stop()

@@ -5,102 +5,18 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_client.manager import KernelManager
+from kernels import Kernel
 
 from jupyter_mlops.records import CellRun
 from jupyter_mlops.store import Store
 
 REPOSITORY = Path(__file__).parents[1]
-
-
-class Kernel:
-    """A stock kernel with a client: `run` gives a cell's outputs and reply."""
-
-    def __init__(self, folder: Path, *, load: bool = True, environ: dict[str, str] | None = None) -> None:
-        self.folder = folder
-        path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-        self.manager = KernelManager(kernel_name="python3")
-        self.manager.kernel_spec.argv[0] = sys.executable
-        self.manager.start_kernel(
-            cwd=str(folder), env={**os.environ, "PYTHONPATH": path, **(environ or {})}, stderr=subprocess.DEVNULL
-        )
-        self.client = self.manager.blocking_client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
-        if load:
-            self.run("%load_ext jupyter_mlops")
-
-    def send(self, code: str, *, cell: str = "", silent: bool = False) -> str:
-        self.client.session.metadata = {"cellId": cell} if cell else {}
-        return self.client.execute(code, silent=silent)
-
-    def collect(self, request: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        outputs: list[dict[str, Any]] = []
-        while True:
-            message = self.client.get_iopub_msg(timeout=60)
-            if message["parent_header"].get("msg_id") != request:
-                continue
-            kind, content = message["msg_type"], message["content"]
-            if kind == "status" and content["execution_state"] == "idle":
-                break
-            if kind in ("stream", "display_data", "execute_result", "error"):
-                outputs.append({"type": kind, **content})
-        while True:
-            reply = self.client.get_shell_msg(timeout=60)
-            if reply["parent_header"].get("msg_id") == request:
-                return outputs, reply["content"]
-
-    def run(self, code: str, *, cell: str = "", silent: bool = False) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        return self.collect(self.send(code, cell=cell, silent=silent))
-
-    def value(self, expression: str) -> str:
-        """What an expression is, asked silently: no cell, no record."""
-        request = self.client.execute("", silent=True, user_expressions={"it": expression})
-        _, reply = self.collect(request)
-        answer = reply["user_expressions"]["it"]
-        assert answer["status"] == "ok", answer
-        return str(answer["data"]["text/plain"])
-
-    def no_errors(self) -> None:
-        """Nothing of ours went wrong behind the cells' backs."""
-        assert self.value("__import__('jupyter_mlops.capture').capture.session().errors") == "[]"
-
-    def cells(self) -> list[CellRun]:
-        """What is on record, oldest first."""
-        with Store.open(self.folder / ".mlops") as store:
-            return list(reversed(store.cell_runs()))
-
-    def stop(self) -> None:
-        self.client.stop_channels()
-        self.manager.shutdown_kernel(now=False)
-
-
-@pytest.fixture
-def kernel(project_folder: Path) -> Iterator[Kernel]:
-    one = Kernel(project_folder)
-    yield one
-    if one.manager.is_alive():
-        one.stop()
-
-
-@pytest.fixture
-def start(project_folder: Path) -> Iterator[Callable[..., Kernel]]:
-    kernels: list[Kernel] = []
-
-    def begin(**options: Any) -> Kernel:
-        kernels.append(Kernel(project_folder, **options))
-        return kernels[-1]
-
-    yield begin
-    for one in kernels:
-        if one.manager.is_alive():
-            one.stop()
 
 
 def by_source(cells: list[CellRun], text: str) -> CellRun:
@@ -490,26 +406,78 @@ def test_a_terminal_says_that_outputs_are_not_seen(project_folder: Path) -> None
     assert sum(gap.subject == "displays" for cell in cells for gap in cell.gaps) == 1
 
 
-def test_cells_of_two_subshells_that_overlap_have_one_record_each(kernel: Kernel) -> None:
+def beside(kernel: Kernel, subshell: str, code: str, *, cell: str = "beside") -> str:
+    """Send a cell to a subshell."""
+    client = kernel.client
+    content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False,
+               "stop_on_error": True}  # fmt: skip
+    message = client.session.msg("execute_request", content, metadata={"cellId": cell})
+    message["header"]["subshell_id"] = subshell
+    client.shell_channel.send(message)
+    return str(message["header"]["msg_id"])
+
+
+@pytest.mark.parametrize("first_to_end", ["main", "beside"])
+def test_cells_of_two_subshells_that_overlap_have_one_record_each_and_say_so(kernel: Kernel, first_to_end: str) -> None:
     """The front end's own threads: a cell goes on while another one runs beside it."""
+    if int(metadata.version("ipykernel").partition(".")[0]) < 7:
+        pytest.skip("needs ipykernel 7: older ones have no subshells")
     if int(metadata.version("ipykernel").partition(".")[0]) < 7:
         pytest.skip("needs ipykernel 7: older ones have no subshells")
     client = kernel.client
     client.control_channel.send(client.session.msg("create_subshell_request", {}))
     subshell = client.get_control_msg(timeout=60)["content"]["subshell_id"]
-    kernel.run("import threading\ngo = threading.Event()\nbeside = []")
-    waiting = kernel.send("go.wait(60)\nmain = 1", cell="main")
-    content = {"code": "inner = 2\nbeside.append(inner)\ngo.set()", "silent": False, "store_history": True,
-               "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}  # fmt: skip
-    message = client.session.msg("execute_request", content, metadata={"cellId": "beside"})
-    message["header"]["subshell_id"] = subshell
-    client.shell_channel.send(message)
-    kernel.collect(waiting)
-    kernel.run("len(beside)")
+    kernel.run("import threading\nbegun, met, over = (threading.Event() for _ in range(3))\nshared = []")
+    one = "begun.set()\nassert met.wait(60)\n" + ("" if first_to_end == "main" else "assert over.wait(60)\n")
+    other = "assert begun.wait(60)\nmet.set()\n" + ("" if first_to_end == "beside" else "assert over.wait(60)\n")
+    sent = {
+        kernel.send(f"{one}main = 1\nshared.append(main)", cell="main"),
+        beside(kernel, subshell, f"{other}inner = 2\nshared.append(inner)"),
+    }
+    # each thread takes its cells in turn: this one begins when the first to end has ended
+    sent |= {kernel.send("over.set()") if first_to_end == "main" else beside(kernel, subshell, "over.set()", cell="")}
+    while sent:
+        reply = client.get_shell_msg(timeout=60)
+        assert reply["content"]["status"] == "ok", reply["content"]
+        sent.discard(reply["parent_header"]["msg_id"])
+    kernel.run("len(shared)")
     runs = {run.started.cell: run for run in kernel.cells() if run.started.cell}
     assert set(runs) == {"main", "beside"}
-    assert [run.status for run in runs.values()] == ["done", "done"]
-    assert runs["main"].started.parent is None
-    assert runs["beside"].started.parent is None
-    assert "inner" in [one.name for one in runs["beside"].outputs]
+    for name, made in (("main", "main"), ("beside", "inner")):
+        assert runs[name].status == "done"
+        assert runs[name].started.parent is None
+        assert made in [one.name for one in runs[name].outputs]
+        reasons = [gap.reason for gap in runs[name].gaps if gap.subject == "variables"]
+        assert reasons == ["another cell ran at the same time: changes may be its"]
+    alone = kernel.cells()[-1]
+    assert alone.source == "len(shared)"
+    assert alone.gaps == []
+    kernel.no_errors()
+
+
+def test_a_cell_run_inside_another_has_an_end_even_where_the_shell_tells_of_none(kernel: Kernel) -> None:
+    kernel.run("await get_ipython().run_cell_async('inner = 1', transformed_cell='inner = 1')")
+    kernel.run("after = inner")
+    _, outer, inner, after = kernel.cells()
+    assert inner.started.parent == outer.id
+    assert inner.ended is not None
+    assert [gap.reason for gap in inner.gaps] == ["the shell did not say how it ended"]
+    assert after.started.parent is None
+    assert after.status == outer.status == "done"
+    assert not [gap for gap in outer.gaps if "another cell" in gap.reason]
+    kernel.no_errors()
+
+
+def test_tasks_that_run_cells_at_once_say_so(kernel: Kernel) -> None:
+    kernel.run(
+        "import asyncio\nshell, met = get_ipython(), asyncio.Event()\n"
+        "def run(code): return shell.run_cell_async(code, transformed_cell=code)\n"
+        "await asyncio.gather(run('one = 1\\nawait met.wait()'), run('met.set()\\ntwo = 2'))"
+    )
+    cells = kernel.cells()
+    inner = [one for one in cells if one.source in ("one = 1\nawait met.wait()", "met.set()\ntwo = 2")]
+    assert [one.started.parent for one in inner] == [cells[1].id] * 2
+    for one in inner:
+        assert "another cell ran at the same time: changes may be its" in [gap.reason for gap in one.gaps]
+    assert not [gap for gap in cells[1].gaps if "another cell" in gap.reason]
     kernel.no_errors()

@@ -44,8 +44,9 @@ def _open(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str,
             _opened((trace,), path, file)
         else:
             _opened(traces(), path, file)
-    except BaseException as error:  # noqa: BLE001 - the user's file is open, and is the user's
-        problem(error)
+    except BaseException as error:  # the user's file is open, and is the user's
+        if problem(error):
+            raise
     return file
 
 
@@ -59,8 +60,9 @@ def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
         if writes and path is not None:
             for trace in mine:
                 trace.before_writing(path, keeps="w" not in mode and "x" not in mode)
-    except BaseException as error:  # noqa: BLE001 - the user's call goes on
-        problem(error)
+    except BaseException as error:  # the user's call goes on
+        if problem(error):
+            raise
     try:
         args, kwargs = _with_the_warning(args, kwargs, mode)
         file = wrapped(*args, **kwargs)
@@ -76,8 +78,9 @@ def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
                 trace.wrote(str(path), file)
         else:
             _opened(mine, args[0] if args else kwargs.get("file"), file)
-    except BaseException as error:  # noqa: BLE001 - as above
-        problem(error)
+    except BaseException as error:  # as above
+        if problem(error):
+            raise
     return file
 
 

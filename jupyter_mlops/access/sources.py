@@ -86,8 +86,9 @@ def _executed(connection: Any, args: tuple[Any, ...]) -> None:
     try:
         for trace in traces():
             trace.asked(_file_address("sqlite", connection._path, trace), _text(args[0] if args else None), _HANDED_ON)
-    except BaseException as error:  # noqa: BLE001 - the user's statement is done
-        problem(error)
+    except BaseException as error:  # the user's statement is done
+        if problem(error):
+            raise
 
 
 def _sqlite_classes() -> tuple[type, type]:
@@ -128,8 +129,9 @@ def _sqlite_connect(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs:
             if not _classes:
                 _classes.append(_sqlite_classes())
             kwargs = {**kwargs, "factory": _classes[0][0]}
-    except BaseException as error:  # noqa: BLE001 - the user's call goes on
-        problem(error)
+    except BaseException as error:  # the user's call goes on
+        if problem(error):
+            raise
     try:
         made = as_caller(sys._getframe(1))(wrapped, args, kwargs)
     except BaseException as error:
@@ -143,8 +145,9 @@ def _sqlite_connect(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs:
                 if trace.versions:
                     trace.versions.database(path)
                 trace.asked(_file_address("sqlite", path, trace), "", "connected")
-    except BaseException as error:  # noqa: BLE001 - as above
-        problem(error)
+    except BaseException as error:  # as above
+        if problem(error):
+            raise
     return made
 
 

@@ -41,10 +41,18 @@ problems: Final[list[BaseException]] = []
 """Errors of our own that were kept from users; the newest twenty."""
 
 
-def problem(error: BaseException) -> None:
-    """Keep an error of our own for whoever asks for it."""
+def problem(error: BaseException) -> bool:
+    """Keep an error of our own for whoever asks for it; True where it is none, but the user's interrupt.
+
+    An interrupt is raised wherever the main thread is, in our code as well: it has to go on from there, and looks as
+    if it had come in what is wrapped.
+    """
+    if type(error) is KeyboardInterrupt:
+        error.__traceback__ = None
+        return True
     problems.append(error)
     del problems[:-20]
+    return False
 
 
 @contextlib.contextmanager

@@ -163,8 +163,9 @@ def reporting(before: Report | None, after: Report | None = None, *, scope: bool
         if before is not None and not silent:
             try:
                 call.note = before(call)
-            except BaseException as error:  # noqa: BLE001 - nothing of ours may reach the user's code
-                problem(error)
+            except BaseException as error:  # nothing of ours may reach the user's code
+                if problem(error):
+                    raise
                 silent = True
         try:
             if scope:
@@ -178,8 +179,9 @@ def reporting(before: Report | None, after: Report | None = None, *, scope: bool
             try:
                 call.result = result
                 after(call)
-            except BaseException as error:  # noqa: BLE001 - as above; the user gets the original's result
-                problem(error)
+            except BaseException as error:  # as above; the user gets the original's result
+                if problem(error):
+                    raise
         return result
 
     return wrapper
@@ -226,8 +228,9 @@ def _arrived(module: Any) -> None:
     for hook in _wanted.get(name, ()):
         try:
             hook(module)
-        except BaseException as error:  # noqa: BLE001 - an import of the user's must not fail by us
-            problem(error)
+        except BaseException as error:  # an import of the user's must not fail by us
+            if problem(error):
+                raise
 
 
 def put_on() -> None:

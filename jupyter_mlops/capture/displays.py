@@ -127,6 +127,9 @@ class Displays:
                 try:
                     if message["msg_type"] in _TYPES:
                         look(message)
+                except KeyboardInterrupt as error:  # the user's own, that came while we looked
+                    error.__traceback__ = None
+                    raise
                 except BaseException as error:  # noqa: BLE001 - the message is out: nothing of ours may reach its sender
                     guard("displays", error)
             return message

@@ -21,6 +21,7 @@ import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote
@@ -35,6 +36,7 @@ _LOADING: Final = re.compile(r"\s*%(?:re)?load_ext\s+jupyter_mlops\s*")  # a cel
 _SIGINT: Final = int(signal.SIGINT)
 _INTERRUPTED: Final = ("KeyboardInterrupt", "CancelledError")
 _MOST_FILES: Final = 50  # files of one cell whose makers are looked up
+_MOST_BEGUN: Final = 1000  # cells of whose end nothing may be known
 _LOOK_UP: Final = 0.02  # seconds that looking up who made the files may hold up a cell
 
 
@@ -42,7 +44,8 @@ class Open:
     """A cell that has started and not ended."""
 
     __slots__ = (
-        "before", "began", "digest", "gaps", "info", "late", "names", "outer", "overhead", "request", "thread", "trace",
+        "before", "began", "beside", "digest", "gaps", "info", "late", "names", "outer", "overhead", "request",
+        "thread", "trace",
     )  # fmt: skip
 
     def __init__(self, info: Any, thread: int) -> None:
@@ -56,6 +59,7 @@ class Open:
         self.request = ""
         self.gaps: list[Gap] = []
         self.late = False
+        self.beside = False
         self.began = 0.0
         self.overhead = 0.0
 
@@ -82,6 +86,8 @@ class Hooks:
         self._made: dict[Digest, Digest] = {}
         self._asked: dict[Digest, Digest | None] = {}
         self._told_terminal = False
+        self._begun: set[int] = set()  # cells whose code may be running, recorded or not
+        self._events = getattr(type(shell.events).trigger, "__code__", None)
         session.shell = shell
 
     # -- on and off --------------------------------------------------------------------------------------------------
@@ -111,8 +117,11 @@ class Hooks:
         """A cell is about to run."""
         if os.getpid() != self._pid:
             return
-        began = time.perf_counter()
-        with _InterruptsHeld(lambda: id(info) in self._open), _Guard(self.session, "pre_run_cell"):
+        began, key = time.perf_counter(), id(info)
+        if len(self._begun) > _MOST_BEGUN:
+            self._begun.clear()
+        self._begun.add(key)
+        with _InterruptsHeld(lambda: key in self._begun, self._events), _Guard(self.session, "pre_run_cell"):
             if not self.session.recording:
                 self.session.missed += 1
                 return
@@ -124,9 +133,15 @@ class Hooks:
         if os.getpid() != self._pid:
             return
         began = time.perf_counter()
-        with _InterruptsHeld(None), _Guard(self.session, "post_run_cell"), self._lock:
+        if result is None:
+            self._begun.clear()  # broken off: it is not said which
+        else:
+            self._begun.discard(id(getattr(result, "info", None)))
+        with _InterruptsHeld(None, None), _Guard(self.session, "post_run_cell"), self._lock:
             one = self._take(result)
             if one is not None:
+                for inner in self._left_in(one):
+                    self._end(inner, None, began)
                 self._end(one, result, began)
 
     def _probe(self, step: str) -> None:
@@ -142,7 +157,8 @@ class Hooks:
         session.settle()
         one = Open(info, threading.get_ident())
         if self._open:
-            one.outer = next((other for other in reversed(self._open.values()) if other.thread == one.thread), None)
+            one.outer = self._outer(one)
+            self._beside(one)
         self._ready()
         self._write_start(one)
         self._open[id(info)] = one
@@ -158,6 +174,23 @@ class Hooks:
         now = time.perf_counter()
         one.overhead += now - began
         one.began = now
+
+    def _outer(self, one: Open) -> Open | None:
+        """The cell in which a cell runs: tasks carry its name with them, and what else nests is on the same thread."""
+        own = CELL.get()
+        if own is not None:
+            return next((other for other in self._open.values() if other.digest == own), None)
+        return next((other for other in reversed(self._open.values()) if other.thread == one.thread), None)
+
+    def _beside(self, one: Open) -> None:
+        """Note of a cell, and of those it does not run in, that they run at the same time."""
+        around, outer = [], one.outer
+        while outer is not None:
+            around.append(outer)
+            outer = outer.outer
+        for other in self._open.values():
+            if other not in around:
+                other.beside = one.beside = True
 
     def _ready(self) -> None:
         if self.generators is None:
@@ -225,6 +258,16 @@ class Hooks:
                 return self._open.pop(key)
         return None
 
+    def _left_in(self, one: Open) -> list[Open]:
+        """The cells inside one that is over, of whose end the shell said nothing (``run_cell_async``); inmost first."""
+        left: list[Open] = []
+        for key, other in list(self._open.items()):
+            if other.outer is one or other.outer in left:
+                del self._open[key]
+                other.gaps.append(Gap(subject="cell", reason="the shell did not say how it ended"))
+                left.insert(0, other)
+        return left
+
     def _end(self, one: Open, result: Any, began: float) -> None:
         session = self.session
         ended = began
@@ -267,7 +310,7 @@ class Hooks:
         assert self.generators is not None
         budget = session.project.settings.budget_ms / 1000
         began = time.perf_counter()
-        delta = session.namespace.after(one.before, one.digest, failed=status != "done")
+        delta = session.namespace.after(one.before, one.digest, failed=status != "done", beside=one.beside)
         left = max(0.0, budget - (time.perf_counter() - began))
         seen = session.access.end(one.trace, budget=left) if one.trace is not None else None
         for data in delta.facts.values():
@@ -406,12 +449,15 @@ class _InterruptsHeld:
     ----------
     runs_on
         Whether user code goes on after the hook, and still does a moment later; None where there is none.
+    caller
+        The code that calls the hook, in which an interrupt would be printed and dropped.
     """
 
-    __slots__ = ("before", "held", "runs_on")
+    __slots__ = ("before", "caller", "held", "runs_on")
 
-    def __init__(self, runs_on: Callable[[], bool] | None) -> None:
+    def __init__(self, runs_on: Callable[[], bool] | None, caller: types.CodeType | None) -> None:
         self.runs_on = runs_on
+        self.caller = caller
         self.before: Any = None
         self.held: list[int] = []
 
@@ -419,6 +465,8 @@ class _InterruptsHeld:
         if _thread.get_ident() != threading.main_thread().ident:
             return
         before = _signal.getsignal(_SIGINT)
+        if type(before) is _Again:  # the cell was over before it came through
+            before = before.handler
         if callable(before):  # otherwise it is ignored, or not Python's: nothing would be raised anyway
             held = self.held
             _signal.signal(_SIGINT, lambda number, _: held.append(number))
@@ -428,14 +476,56 @@ class _InterruptsHeld:
         before = self.before
         if before is None:
             return
-        _signal.signal(_SIGINT, before)
-        if self.held and before is not signal.default_int_handler:
-            before(signal.SIGINT, None)  # an async cell is cancelled by its own handler, which does not raise
-        elif self.held and self.runs_on is not None:
-            threading.Thread(target=_pass_on, args=(self.runs_on,), name="mlops-interrupt", daemon=True).start()
+        if self.held and self.runs_on is not None:
+            again = _Again(before)
+            _signal.signal(_SIGINT, again)
+            threading.Thread(
+                target=_pass_on, args=(again, self.runs_on, self.caller), name="mlops-interrupt", daemon=True
+            ).start()
+        else:
+            _signal.signal(_SIGINT, before)
 
 
-def _pass_on(runs_on: Callable[[], bool]) -> None:
-    time.sleep(0.005)  # until then the hook has returned: raised inside it, IPython would print and drop it
-    if runs_on():
-        _thread.interrupt_main()
+class _Again:
+    """Stands in for the handler until an interrupt that was held back has come through to it."""
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+
+    def __call__(self, number: int, frame: Any) -> None:
+        if _signal.getsignal(_SIGINT) is self:
+            _signal.signal(_SIGINT, self.handler)
+        try:
+            self.handler(number, frame)
+        except BaseException as error:
+            error.__traceback__ = None  # without our frame
+            raise
+
+
+def _pass_on(again: _Again, runs_on: Callable[[], bool], caller: types.CodeType | None) -> None:
+    """Send an interrupt again, once the hook's caller is left: a real one, for only that ends a sleep or a wait.
+
+    One that comes while the main thread goes to sleep is noted and wakes nobody: so it is sent until it came through.
+    """
+    main = threading.main_thread().ident
+    assert main is not None
+    while True:
+        time.sleep(0.002)
+        if not runs_on() or _signal.getsignal(_SIGINT) is not again:
+            return
+        if _is_in(caller, main):
+            continue
+        if hasattr(_signal, "pthread_kill"):
+            _signal.pthread_kill(main, _SIGINT)
+        else:
+            _thread.interrupt_main()
+
+
+def _is_in(code: types.CodeType | None, thread: int) -> bool:
+    """Whether a thread is in a call of a function."""
+    frame = sys._current_frames().get(thread)
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False

@@ -55,7 +55,6 @@ class Before(msgspec.Struct):
     stores: set[str] = set()
     early: set[str] = set()
     inside: bool = False
-    shared: bool = False
     there: frozenset[str] | None = None
 
 
@@ -96,6 +95,17 @@ class Settled(NamedTuple):
     outputs: list[Artifact]
     gaps: list[Gap]
     facts: dict[Digest, bytes]
+
+
+class _Ref(weakref.ref):  # type: ignore[type-arg]
+    """A weak reference that knows its variable's name, so that its callback can be a function in C.
+
+    A callback in Python is where an interrupt that came during a long call is raised when the call's result takes the
+    place of the old object; and what a callback raises is dropped. The user's interrupt would be lost.
+    """
+
+    __slots__ = ("name",)
+    name: str
 
 
 class _Entry:
@@ -180,7 +190,7 @@ class Namespace:
         self._closed = False
         self._entries: dict[str, _Entry] = {}
         self._holders: dict[int, set[str]] = {}
-        self._dead: set[str] = set()
+        self._dead: list[weakref.ref[Any]] = []
         self._lost: dict[str, Digest] = {}
         self._results: dict[str, Digest] = {}
         self._unweak: set[type] = set()
@@ -302,7 +312,7 @@ class Namespace:
 
     # -- after a cell ------------------------------------------------------------------------------------------------
 
-    def after(self, before: Before | None, cell_run: Digest, *, failed: bool = False) -> Delta:
+    def after(self, before: Before | None, cell_run: Digest, *, failed: bool = False, beside: bool = False) -> Delta:
         """Say what a cell read, bound, changed and removed.
 
         Parameters
@@ -313,6 +323,8 @@ class Namespace:
             The cell run's name: what it made is known by it from now on.
         failed
             The cell ended by an error, so that it may not have bound all it names.
+        beside
+            Another cell ran at the same time, in another thread or task: neither knows what the other did.
         """
         if before is None:
             before = Before()
@@ -322,7 +334,7 @@ class Namespace:
         self._nobodys = self._hidden()
         now = self._lookout.look()
         threads = self._others()
-        if threads or before.shared or _doubtful(before.names):
+        if threads or beside or _doubtful(before.names):
             self._doubt = self._tick
         gaps = before.gaps
         changed, removed = self._moved(now, before)
@@ -336,7 +348,7 @@ class Namespace:
             gaps.append(Gap(subject=", ".join(before.names.opaque), reason="what it reads and changes cannot be told"))
         if threads and pass_.outputs:
             gaps.append(Gap(subject="threads", reason=f"changes may be theirs: {threads}"))
-        if before.shared:
+        if beside:
             gaps.append(Gap(subject="variables", reason="another cell ran at the same time: changes may be its"))
         self._then = now.without_values()
         pending = self._postpone(pass_.late, gaps)
@@ -346,14 +358,8 @@ class Namespace:
         )  # fmt: skip
 
     def _close_cell(self, before: Before) -> None:
-        if self._open and self._open[-1] is before:
-            self._open.pop()
-            return
-        for index, one in enumerate(self._open):
-            if one is before:
-                # cells of two subshells overlap: neither knows what the other did
-                for other in (before, *self._open[index:]):
-                    other.shared = True
+        for index in range(len(self._open) - 1, -1, -1):
+            if self._open[index] is before:
                 del self._open[index]
                 return
 
@@ -367,8 +373,9 @@ class Namespace:
         if before.early:
             changed.update(name for name in before.early if name in now)
         if self._dead:
-            dead = self._dead.copy()  # the set itself stays: the weak references' callbacks know it
-            self._dead.clear()
+            count = len(self._dead)  # the list itself stays: the weak references' callbacks know it
+            dead = {one.name for one in self._dead[:count] if type(one) is _Ref}
+            del self._dead[:count]
             changed.update(name for name in dead if name in now and self._died(name, now))
         return changed, removed
 
@@ -477,12 +484,13 @@ class Namespace:
     def _weak(self, name: str, value: Any) -> weakref.ref[Any] | None:
         if type(value) in self._unweak:
             return None
-        dead = self._dead
         try:
-            return weakref.ref(value, lambda _: dead.add(name))
+            made = _Ref(value, self._dead.append)
         except TypeError:
             self._unweak.add(type(value))
             return None
+        made.name = name
+        return made
 
     def _forget(self, name: str) -> None:
         entry = self._entries.pop(name, None)
