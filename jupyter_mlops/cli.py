@@ -466,7 +466,10 @@ def verify(
     wanted = Wanted(
         env=env, code=code, data=data, order=order, tolerance=Tolerance(rtol, atol), timeout=timeout, offline=offline
     )
-    return views.verified(again(_past(place, what), place.project, wanted, keep=keep))
+    past = _past(place, what)
+    if place.session is None and sys.stderr.isatty():
+        click.echo(f"running {len(past.cells)} cells again …", err=True)
+    return views.verified(again(past, place.project, wanted, keep=keep))
 
 
 # -- models ----------------------------------------------------------------------------------------------------------

@@ -254,6 +254,13 @@ def test_a_run_is_locked_and_its_environment_made_anew_with_a_kernel(
     )  # fmt: skip
     spec = json.loads(listed.stdout)["kernelspecs"]["python3"]
     assert spec["spec"]["argv"][0] == str(project_folder / "new/bin/python")
+    own = project_folder / "data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_DATA_DIR", str(own))
+        assert cli._shell(["env", "create", run, "other", "--kernel", "then", "--offline"]) == 0  # it is in the cache
+    spec = json.loads((own / "kernels" / "then" / "kernel.json").read_text())
+    assert spec["argv"][0] == str(project_folder / "other/bin/python")
+    assert "among yours" in capsys.readouterr().out
     assert cli._shell(["env", "create", "pylock.toml", "new"]) == 2
     assert "is not empty" in capsys.readouterr().err
 

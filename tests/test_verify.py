@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from jupyter_mlops import cli
 from jupyter_mlops.environment.locking import uv
 from jupyter_mlops.pipelines import run_notebook
 from jupyter_mlops.project import Project
-from jupyter_mlops.records import CheckResult, Digest
+from jupyter_mlops.records import CellEnded, CellStarted, CheckResult, Digest, RunStarted
 from jupyter_mlops.reproduce.comparing import Tolerance, numbers_close, steady
 from jupyter_mlops.reproduce.past import past
 from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, verify
@@ -119,6 +120,10 @@ def test_the_shell_says_what_it_found_and_ends_with_it(case: Case, capsys: pytes
     said = capsys.readouterr().out
     assert "Cell c2 is the first that differs: df = pd.read_csv('data.csv')" in said
     assert "because [data] data.csv changed: column a" in said
+    assert cli._shell(["verify", run[7:17], "--env", "current", "--keep", "kept", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["verdict"], told["folder"]) == ("differs", "kept")
+    assert [one["causes"][0]["kind"] for one in told["cells"] if one.get("causes")] == ["data"]
     (case.folder / "data.csv").unlink()
     assert cli._shell(["verify", run[7:17], "--env", "current"]) == 0
     assert "data.csv is gone; the recorded bytes were used" in capsys.readouterr().out
@@ -129,7 +134,7 @@ def test_the_shell_says_what_it_found_and_ends_with_it(case: Case, capsys: pytes
 def test_the_second_run_can_be_kept_and_looked_at(case: Case, tmp_path: Path) -> None:
     case.ran("x = 1", "y = x + 1")
     found = case.again(keep=tmp_path / "kept")
-    assert found.folder == tmp_path / "kept"
+    assert found.folder == str(tmp_path / "kept")
     with Project(tmp_path / "kept" / "project").store as store:
         assert [one.source for one in store.cell_runs(newest_first=False)] == ["x = 1", "y = x + 1"]
     assert (tmp_path / "kept" / "again.ipynb").is_file()
@@ -467,6 +472,36 @@ def test_a_run_that_writes_outside_of_the_project_is_not_run_again(
     assert out.read_text() == "precious\n"
 
 
+def test_a_hostile_folder_or_notebook_on_record_leads_nowhere(case: Case, tmp_path: Path) -> None:
+    store = case.project.store
+    case.ran("x = 1")
+    (environment,) = {one.environment for one in store.cell_runs(run=case.run)}
+    for folder, notebook in (("../..", "../../evil.ipynb"), (str(tmp_path), str(tmp_path / "evil.ipynb")), ("~", "x")):
+        run = store.append(RunStarted(trigger="papermill", folder=folder, notebook=notebook))
+        source = "with open('written.txt', 'w') as file:\n    file.write('1')"
+        cell = store.append(CellStarted(run=run, environment=environment, count=1, cell="c1", source=source))
+        store.append(CellEnded(cell_run=cell, status="done"))
+        case.run = run
+        before = {path for path in tmp_path.rglob("*") if ".mlops" not in path.parts}
+        found = case.again()
+        written = [(one.name, one.new) for one in found.cells[0].differences if one.what == "file"]
+        assert written == [("written.txt", "written")]
+        assert {path for path in tmp_path.rglob("*") if ".mlops" not in path.parts} == before
+
+
+def test_a_session_is_verified_from_a_cell_of_its_own(case: Case, session: Callable[[str, str], None]) -> None:
+    session("c1", "x = [1, 2]")
+    session("c2", "x.append(3)")
+    run = case.project.store.runs(limit=1)[0].id
+    session("c3", f"answer = get_ipython().run_line_magic('mlops', 'verify {run[7:23]} --env current')")
+    session("c4", "said = answer.text(); ok = answer.ok")
+    session("c5", "print(said)")
+    results = list(case.project.store.records(CheckResult))
+    assert [(one.check, one.passed, one.summary) for _, _, one in results] == [
+        ("reproducible", True, "2 cells identical")
+    ]
+
+
 def test_a_cell_with_a_masked_secret_is_not_run_again(case: Case) -> None:
     case.ran("token = 'ghp_" + "a1B2" * 9 + "'", "x = 1")
     with pytest.raises(CouldNot, match=r"secrets are masked in the source of cell c1"):
@@ -568,3 +603,22 @@ def test_a_run_verifies_identical_in_an_environment_made_from_its_lock(index: No
     assert found.environment == "re-created"
     assert {one.verdict for one in found.cells} == {"identical"}, [one.differences for one in found.cells]
     assert found.why == "as asked for"
+
+
+def test_where_a_package_has_another_version_here_an_environment_is_made_with_the_recorded_one(
+    index: None, case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    done = uv("pip", "install", "-q", "--target", str(site), "iniconfig==2.0.0")
+    assert done.returncode == 0, done.stderr
+    with monkeypatch.context() as before:
+        before.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+        before.syspath_prepend(str(site))
+        case.ran("import iniconfig\nfrom importlib.metadata import version", "v = version('iniconfig')\nprint(v)")
+    found = case.again(env="auto")
+    assert found.environment == "re-created"
+    assert "and was 2.0.0" in found.why
+    assert {one.verdict for one in found.cells} == {"identical"}, [one.differences for one in found.cells]
+    found = case.again(env="current")
+    assert found.first is not None
+    assert [(kind, proved) for kind, what, proved in named(found) if "iniconfig 2.0.0 →" in what] == [("package", True)]

@@ -605,9 +605,9 @@ def diff(old: Environment, new: Environment) -> EnvironmentDiff:
     )
 
 
-def program_variables() -> dict[str, str]:
-    """The few variables that a program we start needs, and none that would steer it."""
-    kept = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT")
+def program_variables(*more: str) -> dict[str, str]:
+    """The few variables that a program we start needs, and none that would steer it; and those named."""
+    kept = ("PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "USER", "LOGNAME", "SYSTEMROOT", *more)
     return {name: os.environ[name] for name in kept if name in os.environ} | {"LC_ALL": "C", "LANGUAGE": "C"}
 
 

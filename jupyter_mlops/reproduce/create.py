@@ -266,7 +266,8 @@ def _wheel(file: LockedFile, store: Store | None, beside: Path | None) -> bytes 
 
 def _run(python: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(python), *words], env=program_variables(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        [str(python), *words], env=program_variables("JUPYTER_DATA_DIR", "XDG_DATA_HOME"), text=True,
+        stdin=subprocess.DEVNULL, capture_output=True,
         errors="replace", timeout=300, check=False,
     )  # fmt: skip
 

@@ -58,6 +58,7 @@ NOT_RUN: Final = "not run"
 _MAKES_NOTHING: Final = ("%load_ext jupyter_mlops", "%reload_ext jupyter_mlops", "%mlops off", "%mlops on")
 _PATHS: Final = ("str", "pathlib.PosixPath", "pathlib.WindowsPath", "PosixPath")
 _TELLS: Final = 50
+_STEERING: Final = frozenset({"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE"})
 _IN_PACKAGE: Final = "package:"
 """What the name of a file begins with that lies where packages are installed."""
 
@@ -122,7 +123,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     tolerance: Tolerance = EXACT
     result: Digest | None = None
-    folder: Path | None = None
+    folder: str = ""
 
     def __bool__(self) -> bool:
         return self.verdict != DIFFERS
@@ -200,7 +201,7 @@ def verify(past: Past, project: Project, wanted: Wanted | None = None, *, keep: 
         )
     )  # fmt: skip
     project.store.durable(timeout=10)
-    return msgspec.structs.replace(found, result=result, seconds=time.monotonic() - began, folder=keep)
+    return msgspec.structs.replace(found, result=result, seconds=time.monotonic() - began, folder=str(keep or ""))
 
 
 @contextlib.contextmanager
@@ -221,6 +222,8 @@ def _place(keep: Path | None) -> Iterator[Path]:
 def _cells(past: Past, project: Project, wanted: Wanted) -> list[CellRun]:
     """The recorded cell runs to be repeated, in the order in which they are to run; or why that can not be."""
     cells = [one for one in past.cells if one.source.strip() and one.source.strip() not in _MAKES_NOTHING]
+    while cells and cells[-1].status == "running":
+        cells.pop()  # the cell that asks, in a kernel
     if wanted.order == "notebook" or wanted.code == "current":
         cells = _in_notebook(past, project, cells)
     if not cells:
@@ -445,8 +448,10 @@ class _Work:
         self.why = "as asked for" if self.wanted.env == "new" else _told(differs)
         self.kernels = made.folder / "share" / "jupyter" / "kernels"
         self.notes += [f"{gap.subject}: {gap.reason}" for gap in made.gaps]
+        # the environment is what the lock says: no variable of this one may put other packages before it
         self.environ = {name: value for name, value in self.environ.items() if name not in here.variables}
-        self.environ |= {name: value for name, value in recorded.variables.items() if value != "(set)"}
+        told = {name: value for name, value in recorded.variables.items() if name not in _STEERING}
+        self.environ |= {name: value for name, value in told.items() if value != "(set)" and "~" not in value}
         there = {one.name: one for one in recorded.packages}
         self.differs = EnvironmentDiff(
             removed=tuple(there[one.name] for one in made.differs.removed if one.name in there),

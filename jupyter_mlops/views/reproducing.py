@@ -110,7 +110,7 @@ def verified(found: Verification) -> View:
     if found.result:
         facts.append(("on record", f"{short(found.result)}, for {short(found.subject)}"))
     if found.folder:
-        facts.append(("left in", str(found.folder)))
+        facts.append(("left in", found.folder))
     blocks: list[Block] = []
     for cell in found.cells:
         if cell.causes:
