@@ -299,16 +299,16 @@ def env_diff(place: Place, old: str, new: str | None) -> View:
 
 
 @env.command(name="lock", cls=Verb)
-@click.argument("what")
+@click.argument("what", required=False)
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("pylock.toml"), show_default=True)
 @click.option("--requirements", type=click.Path(path_type=Path), help="Write a requirements.txt with hashes too.")
 @click.option("--all", "everything", is_flag=True, help="Lock all that was installed, not only what was used.")
 @click.option("--offline", is_flag=True, help="Ask no index: only what uv has in its cache.")
 @here
 def env_lock(
-    place: Place, what: str, output: Path, requirements: Path | None, everything: bool, offline: bool
+    place: Place, what: str | None, output: Path, requirements: Path | None, everything: bool, offline: bool
 ) -> View:  # fmt: skip
-    """Lock exactly what WHAT (a run, cell run or model) used: pylock.toml, every file by its hash."""
+    """Lock exactly what WHAT (a run, cell run or model; the latest run unless given) used, every file by its hash."""
     from jupyter_mlops import views
     from jupyter_mlops.reproduce import create
 
@@ -347,10 +347,12 @@ def env_create(place: Place, what: str, folder: Path, kernel: str, offline: bool
     return views.created(made)
 
 
-def _past(place: Place, what: str) -> Any:
-    """What was run, as a reference names it."""
-    from jupyter_mlops.reproduce.past import past
+def _past(place: Place, what: str | None) -> Any:
+    """What was run, as a reference names it; the latest run where none is given."""
+    from jupyter_mlops.reproduce.past import latest, past
 
+    if what is None:
+        return latest(place.project.store)
     found = _subject(place, what)
     return past(place.project.store, found.text, found.line, found.value)
 

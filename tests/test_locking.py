@@ -229,8 +229,9 @@ def test_a_run_is_locked_and_its_environment_made_anew_with_a_kernel(
     project = Project.open(project_folder)
     run = run_notebook(project_folder / "a.ipynb", project=project).run
     assert run is not None
-    assert cli._shell(["env", "lock", run, "--requirements", "requirements.txt"]) == 0
+    assert cli._shell(["env", "lock", "--requirements", "requirements.txt"]) == 0
     said = capsys.readouterr().out
+    assert run[7:17] in said
     assert "jupyter_mlops-" in said
     table = tomllib.loads((project_folder / "pylock.toml").read_text())
     names = {one["name"] for one in table["packages"]}

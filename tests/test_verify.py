@@ -10,16 +10,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import nbformat
+import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from jupyter_mlops import cli
+from jupyter_mlops.environment import EnvironmentDiff
 from jupyter_mlops.environment.locking import uv
 from jupyter_mlops.pipelines import run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import CellEnded, CellStarted, CheckResult, Digest, RunStarted
-from jupyter_mlops.reproduce.comparing import Tolerance, numbers_close, steady
+from jupyter_mlops.reproduce.causes import Situation, causes
+from jupyter_mlops.reproduce.comparing import Sides, Tolerance, numbers_close, steady
 from jupyter_mlops.reproduce.past import past
 from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, verify
 
@@ -212,6 +216,31 @@ def test_data_that_was_edited_in_one_column_is_named_with_the_column(case: Case)
     assert case.again(data="recorded").verdict == "identical"
 
 
+def test_a_folder_of_data_in_which_one_file_was_edited_is_named(case: Case) -> None:
+    source = "import pandas as pd\ntable = pd.read_parquet('parts')"
+    pd.DataFrame({"a": [1, 2], "b": [1.0, 2.0]}).to_parquet(_parts(case) / "0.parquet")
+    pd.DataFrame({"a": [3, 4], "b": [3.0, 4.0]}).to_parquet(_parts(case) / "1.parquet")
+    case.ran(source, "total = table.a.sum()")
+    assert case.again().verdict == "identical"
+    pd.DataFrame({"a": [3, 5], "b": [3.0, 4.0]}).to_parquet(_parts(case) / "1.parquet")
+    found = case.again()
+    assert verdicts(found) == {"c1": "differs", "c2": "differs"}
+    assert [(kind, "parts" in what, "column a" in what) for kind, what, _ in named(found)] == [("data", True, True)]
+
+
+def _parts(case: Case) -> Path:
+    (case.folder / "parts").mkdir(exist_ok=True)
+    return case.folder / "parts"
+
+
+def test_a_run_in_another_folder_than_its_notebooks_runs_there_again(case: Case) -> None:
+    (case.folder / "data.csv").write_text("a\n1\n")
+    (case.folder / "books").mkdir()
+    path = case.write("text = open('data.csv').read()", name="books/a.ipynb")
+    case.run = run_notebook(path, project=case.project, cwd=case.folder).run
+    assert case.again().verdict == "identical"
+
+
 def test_data_that_is_gone_is_a_reason_and_no_verdict(case: Case) -> None:
     (case.folder / ".gitignore").write_text("data.csv\n")
     (case.folder / "data.csv").write_text("a\n1\n")
@@ -257,6 +286,17 @@ def test_a_module_that_was_edited_is_named_where_the_present_code_is_asked_about
     record = case.project.store.line(found.result).record
     assert isinstance(record, CheckResult)
     assert record.check == "reproducible:code=current"
+
+
+def test_a_module_with_a_secret_is_taken_from_here_if_it_is_the_same_and_is_named_if_not(case: Case) -> None:
+    module = "KEY = 'ghp_{}'\ndef size():\n    return len(KEY) + {}\n"
+    (case.folder / "helpers.py").write_text(module.format("a1B2" * 9, 1))
+    case.ran("import helpers", "n = helpers.size()")
+    assert case.again().verdict == "identical"
+    (case.folder / "helpers.py").write_text(module.format("a1B2" * 9, 2))
+    found = case.again()
+    assert verdicts(found) == {"c1": "identical", "c2": "differs"}
+    assert named(found) == [("masked", "secrets are masked in helpers.py", False)]
 
 
 def test_a_cell_that_was_edited_is_named_where_the_present_code_is_asked_about(case: Case) -> None:
@@ -365,6 +405,18 @@ def test_a_variable_of_the_environment_is_named_with_both_values_where_they_are_
     ((kind, what, proved),) = by_cell["c3"]
     assert (kind, proved) == ("environment variable", False)
     assert "values are not on record" in what
+
+
+def test_another_python_is_a_cause_and_another_machine_only_where_there_is_no_other(case: Case) -> None:
+    case.ran("x = 1")
+    (cell,) = case.project.store.cell_runs(run=case.run)
+    told = Situation(
+        old=[cell], new=[cell], sides=Sides(old=lambda _: None, new=lambda _: None), order=[0],
+        environment=EnvironmentDiff(facts=(("cpu", "one", "other"), ("python", "3.11.7", "3.12.1"))),
+    )  # fmt: skip
+    assert [(one.kind, one.what, one.proved) for one in causes(told, 0)] == [("python", "python 3.11.7 → 3.12.1", True)]
+    told = msgspec.structs.replace(told, environment=EnvironmentDiff(facts=(("cpu", "one", "other"),)))
+    assert [(one.kind, one.what, one.proved) for one in causes(told, 0)] == [("machine", "cpu one → other", False)]
 
 
 def test_what_is_on_no_record_is_not_blamed_on_anything(case: Case, tmp_path: Path) -> None:

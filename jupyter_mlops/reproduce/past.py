@@ -118,6 +118,20 @@ def past(store: Store, text: str, line: Digest | None, value: Any) -> Past:
     raise WrongUse(f"{text} is nothing that was run", next="give a run (mlops runs), a cell run (mlops log) or a model")
 
 
+def latest(store: Store) -> Past:
+    """The latest run that has a cell.
+
+    Raises
+    ------
+    NothingOnRecord
+        There is none.
+    """
+    for run in store.runs():
+        if store.cell_runs(run=run.id, limit=1):
+            return _past(store, run.id, run.id, run, None)
+    raise NothingOnRecord("nothing was run here", next="mlops run NOTEBOOK, or %load_ext jupyter_mlops in one")
+
+
 def _registered(store: Store, run: Digest, time: str) -> Digest | None:
     """The last cell run of a session that had begun when something was registered."""
     before = [cell.id for cell in store.cell_runs(run=run, newest_first=False) if not time or cell.time <= time]

@@ -29,9 +29,10 @@ from jupyter_mlops.environment import EnvironmentDiff, diff, observe
 from jupyter_mlops.environment.locking import used
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints import file_digest, fingerprint, folder_digest
+from jupyter_mlops.git import FILE_CAP
 from jupyter_mlops.objects import ObjectDamaged, ObjectMissing
 from jupyter_mlops.project import Project
-from jupyter_mlops.records import Artifact, CellRun, CheckResult, Digest, Environment, Package
+from jupyter_mlops.records import Artifact, CellRun, CheckResult, Digest, Environment, Package, digest_of
 from jupyter_mlops.reproduce.causes import Cause, Change, Situation, causes, origins
 from jupyter_mlops.reproduce.checkout import Checkout, checkout, inside, notebook_of, outside
 from jupyter_mlops.reproduce.comparing import (
@@ -333,8 +334,11 @@ class _Work:
             if not path:
                 continue
             here, there = self.project.root / path, self.out.project / path
-            if one.why and one.stored:
-                self.masked.append(one.name)
+            if one.why and one.stored and self.wanted.code == "recorded":
+                if self._is_masked(here, one):
+                    _copy(here, there)
+                else:
+                    self.masked.append(one.name)
             now = file_digest(here).digest if here.is_file() else None
             if self.wanted.code == "current" or not there.exists():
                 if now is None:
@@ -346,6 +350,13 @@ class _Work:
                     self.changes.append(Change(kind="code", name=one.name))
             elif now != one.digest and not one.why:
                 self.notes.append(f"{one.name} is not what it was; the recorded source was used")
+
+    def _is_masked(self, here: Path, one: Artifact) -> bool:
+        """Whether a file that lies here is the recorded one, before secrets were masked in it."""
+        if not here.is_file() or here.stat().st_size > FILE_CAP:
+            return False
+        text, _ = self.project.redactor().text(here.read_bytes().decode("utf-8", "surrogateescape"))
+        return digest_of(text.encode("utf-8", "surrogateescape")) == one.digest
 
     def _bring_data(self, one: Artifact) -> None:
         path = inside(one.name)
