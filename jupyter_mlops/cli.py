@@ -27,7 +27,7 @@ GROUPS = {
     "Start": ("status", "init", "demo", "doctor"),
     "Record": ("on", "off"),
     "Read": ("log", "show", "diff", "lineage", "runs", "env"),
-    "Run again": ("run", "checkout", "verify"),
+    "Run again": ("run", "slice", "checkout", "verify"),
     "Models": ("register", "models", "check", "promote", "rollback"),
     "Keep the store": ("fsck", "repair", "scrub", "reindex"),
 }
@@ -394,6 +394,29 @@ def run(
         progress=sys.stderr.isatty() if progress is None else progress,
     )  # fmt: skip
     return views.run_result(project, result)
+
+
+@mlops.command(name="slice")
+@click.argument("what")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the notebook goes.")
+@click.option("--check", "checked", is_flag=True, help="Run it in a copy and compare. Ends with 1 if it differs.")
+@click.option("--allow-unseeded", is_flag=True, help="Write it even if it need not give the same again.")
+@click.option("--lock", is_flag=True, help="Put a lock of what it used into the notebook. Asks the package index.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@here
+def slice_(
+    place: Place, what: str, output: Path, checked: bool, allow_unseeded: bool, lock: bool, force: bool
+) -> View:  # fmt: skip
+    """Write the smallest notebook that makes WHAT (a variable, metric, file, cell run, run, model), as it was made."""
+    from jupyter_mlops import views
+    from jupyter_mlops.reproduce import slicing
+
+    subject = _subject(place, what)
+    made = slicing.make(
+        place.project, what, subject.line, subject.value, output, check_it=checked, allow_unseeded=allow_unseeded,
+        force=force, lock=lock,
+    )  # fmt: skip
+    return views.sliced(place.project, made)
 
 
 @mlops.command()

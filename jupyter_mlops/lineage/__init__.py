@@ -2,8 +2,9 @@
 
 `names` reads a cell's syntax tree in the order in which Python would run it; `volatile` reads what in it depends on the
 time, the network, the environment. `graph` knows records only through the look-ups it is given, and walks ``after`` and
-``made`` back; `staleness` holds a notebook as it stands against its records. All are pure: nothing here touches a file,
-a kernel or a user's value.
+``made`` back; `staleness` holds a notebook as it stands against its records; `slices` finds the cell
+runs that make something, and takes cells apart by `statements`. All are pure: nothing here touches a file, a kernel or
+a user's value.
 """
 
 from __future__ import annotations

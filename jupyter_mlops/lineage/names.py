@@ -94,6 +94,13 @@ def names_in(source: str) -> CellNames:
     return reader.found()
 
 
+def names_of(statements: Sequence[ast.stmt]) -> CellNames:
+    """What some statements of a cell read and write, as `names_in` has it for the whole."""
+    reader = _Reader()
+    reader.block(statements)
+    return reader.found()
+
+
 @functools.lru_cache(maxsize=4096)
 def as_python(source: str) -> str:
     r"""Write a cell as a person typed it as the Python that IPython would make of it, as far as names are concerned.

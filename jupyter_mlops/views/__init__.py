@@ -10,6 +10,7 @@ from jupyter_mlops.views.registry import checks, model, model_version, models, m
 from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
 from jupyter_mlops.views.runs import run_result, runs
 from jupyter_mlops.views.showing import show
+from jupyter_mlops.views.slices import sliced
 from jupyter_mlops.views.start import EXTRAS, doctor, made, status
 from jupyter_mlops.views.stores import problems, scrubbed
 from jupyter_mlops.views.subjects import NotFound, Subject, at, subject
@@ -41,6 +42,7 @@ __all__ = [
     "runs",
     "scrubbed",
     "show",
+    "sliced",
     "status",
     "subject",
     "verified",
