@@ -29,7 +29,7 @@ from jupyter_mlops.environment import EnvironmentDiff, diff, observe
 from jupyter_mlops.environment.locking import used
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints import file_digest, fingerprint, folder_digest
-from jupyter_mlops.git import FILE_CAP
+from jupyter_mlops.git import FILE_CAP, masked_source
 from jupyter_mlops.objects import ObjectDamaged, ObjectMissing
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, CellRun, CheckResult, Digest, Environment, Package, digest_of
@@ -355,8 +355,7 @@ class _Work:
         """Whether a file that lies here is the recorded one, before secrets were masked in it."""
         if not here.is_file() or here.stat().st_size > FILE_CAP:
             return False
-        text, _ = self.project.redactor().text(here.read_bytes().decode("utf-8", "surrogateescape"))
-        return digest_of(text.encode("utf-8", "surrogateescape")) == one.digest
+        return digest_of(masked_source(here.read_bytes(), self.project.redactor())[0]) == one.digest
 
     def _bring_data(self, one: Artifact) -> None:
         path = inside(one.name)
