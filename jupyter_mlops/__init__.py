@@ -76,8 +76,13 @@ def load_ipython_extension(shell: Any) -> None:
     from jupyter_mlops import capture
 
     capture.load(shell)
+    capture.directions(_directions)
     shell.register_magic_function(_magic, magic_kind="line", magic_name="mlops")
-    shell.set_hook("complete_command", _complete, str_key="%mlops")
+    shell.register_magic_function(_cell_magic, magic_kind="cell", magic_name="mlops")
+    if _without_directions not in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.insert(0, _without_directions)
+    for word in ("%mlops", "%%mlops"):
+        shell.set_hook("complete_command", _complete, str_key=word)
 
 
 def unload_ipython_extension(shell: Any) -> None:
@@ -85,8 +90,11 @@ def unload_ipython_extension(shell: Any) -> None:
     from jupyter_mlops import capture
 
     capture.unload(shell)
-    shell.magics_manager.magics["line"].pop("mlops", None)
-    shell.strdispatchers["complete_command"].strs.pop("%mlops", None)
+    if _without_directions in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(_without_directions)
+    for kind, word in (("line", "%mlops"), ("cell", "%%mlops")):
+        shell.magics_manager.magics[kind].pop("mlops", None)
+        shell.strdispatchers["complete_command"].strs.pop(word, None)
 
 
 # The command tree is loaded when its first word is typed, and not with the extension.
@@ -99,6 +107,31 @@ def _magic(line: str) -> Any:
     from jupyter_mlops import magics
 
     return magics.run_line(get_ipython(), line)
+
+
+def _cell_magic(line: str, _body: str) -> None:
+    """Say something of the cell on whose first line it stands: ``%%mlops --name features --ticket ABC-12``."""
+    from jupyter_mlops import magics
+
+    magics.refuse(line)
+
+
+def _without_directions(lines: list[str]) -> list[str]:
+    """Have a cell with ``%%mlops`` on its first line run as without; a line that is off stays, and fails."""
+    first = next((line for line in lines if not line.isspace()), "")
+    if not first.startswith("%%mlops"):
+        return lines
+    from jupyter_mlops import magics
+
+    return magics.without_directions(lines)
+
+
+def _directions(source: str) -> Any:
+    if not source.lstrip().startswith("%%mlops"):
+        return None
+    from jupyter_mlops import magics
+
+    return magics.directions(source)
 
 
 def _complete(shell: Any, event: Any) -> list[str]:

@@ -705,7 +705,16 @@ def reindex(place: Place) -> str:
 # -- the two ways in -------------------------------------------------------------------------------------------------
 
 
-def call(arguments: Sequence[str], place: Place) -> Any:
+@click.command(name="%%mlops", add_help_option=False)
+@click.option("--name", default="", help="What the record calls this cell.")
+@click.option("--no-record", "record", flag_value=False, default=True, help="Record only that a cell was not recorded.")
+@click.option("--ticket", "tickets", multiple=True, help="A ticket this is for.")
+def cell(name: str, record: bool, tickets: tuple[str, ...]) -> tuple[str, bool, tuple[str, ...]]:
+    """Say something of the cell on whose first line this stands."""
+    return name, record, tickets
+
+
+def call(arguments: Sequence[str], place: Place, command: click.Command = mlops) -> Any:
     """Run a command line in a place and return its answer: the way in for a cell.
 
     Raises
@@ -714,7 +723,7 @@ def call(arguments: Sequence[str], place: Place) -> Any:
         What the verb could not do, or `WrongUse` where the words are off.
     """
     try:
-        answer = mlops.main(list(arguments), prog_name="mlops", standalone_mode=False, obj=place)
+        answer = command.main(list(arguments), prog_name=command.name, standalone_mode=False, obj=place)
     except click.ClickException as error:
         hint = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else "mlops --help"
         raise WrongUse(error.format_message(), next=hint) from None

@@ -460,6 +460,7 @@ class CellStarted(Record, frozen=True, kw_only=True):
     notebook: str = ""
     source: str = ""
     label: str = ""
+    tickets: list[Ticket] = []
 
 
 class CellLogged(Record, frozen=True, kw_only=True):

@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from typing import Any
 
-from jupyter_mlops.capture.run import ActiveRun, Session, session, set_session
+from jupyter_mlops.capture.run import ActiveRun, Directions, Session, session, set_session
 from jupyter_mlops.capture.tracking import (
     log_artifact,
     log_metric,
@@ -25,7 +26,9 @@ from jupyter_mlops.capture.tracking import (
 
 __all__ = [
     "ActiveRun",
+    "Directions",
     "Session",
+    "directions",
     "load",
     "load_model",
     "log_artifact",
@@ -55,6 +58,13 @@ def load(shell: Any) -> None:
     set_session(one)
     hooks.install()
     atexit.register(one.close)
+
+
+def directions(read: Callable[[str], Directions | None]) -> None:
+    """Have what a cell's first line says of it read by a function; see `Directions`."""
+    one = session()
+    if one is not None:
+        one.directions = read
 
 
 def unload(shell: Any) -> None:

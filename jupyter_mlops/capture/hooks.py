@@ -28,9 +28,9 @@ from urllib.parse import unquote
 
 from jupyter_mlops.capture.displays import Displays
 from jupyter_mlops.capture.randomness import Generators
-from jupyter_mlops.capture.run import CELL, Session
+from jupyter_mlops.capture.run import CELL, Directions, Session
 from jupyter_mlops.lineage import NOTHING, CellNames, names_in
-from jupyter_mlops.records import Artifact, CellEnded, CellStarted, Digest, Gap
+from jupyter_mlops.records import Artifact, CellEnded, CellStarted, Digest, Gap, Ticket
 
 _LOADING: Final = re.compile(r"\s*%(?:re)?load_ext\s+jupyter_mlops\s*")  # a cell that does nothing else
 _SIGINT: Final = int(signal.SIGINT)
@@ -44,8 +44,8 @@ class Open:
     """A cell that has started and not ended."""
 
     __slots__ = (
-        "before", "began", "beside", "digest", "gaps", "info", "late", "names", "outer", "overhead", "request",
-        "thread", "trace",
+        "before", "began", "beside", "digest", "gaps", "info", "late", "names", "outer", "overhead", "recorded",
+        "request", "thread", "trace",
     )  # fmt: skip
 
     def __init__(self, info: Any, thread: int) -> None:
@@ -59,6 +59,7 @@ class Open:
         self.request = ""
         self.gaps: list[Gap] = []
         self.late = False
+        self.recorded = True  # more than that it ran
         self.beside = False
         self.began = 0.0
         self.overhead = 0.0
@@ -162,6 +163,9 @@ class Hooks:
         self._ready()
         self._write_start(one)
         self._open[id(info)] = one
+        if not one.recorded:
+            one.began = time.perf_counter()
+            return
         try:
             source = getattr(info, "transformed_cell", None) or self._transformed(info)
             one.names = names_in(source)
@@ -212,19 +216,45 @@ class Hooks:
         source, masked = session.redactor.text(_source(one.info))
         notebook, cell = self._place(one.info)
         outer = one.outer.digest if one.outer is not None else None
+        said = self._directions(one)
+        label, tickets = self._said(said)
+        if not one.recorded:
+            source, masked, missing = "", 0, False
+        elif said.unreadable:
+            source, masked = session.redactor.text(_source(one.info).lstrip().partition("\n")[0])
+            one.gaps.append(Gap(subject="cell", reason="its first line could not be read: the rest is not recorded"))
         one.digest = session.store.append(
             CellStarted(
-                run=session.run, environment=session.surroundings.environment, code=session.surroundings.code,
-                parent=outer, count=_count(self.shell), redacted=masked, cell=cell, notebook=notebook, source=source,
+                run=session.run, environment=session.surroundings.environment if one.recorded else None,
+                code=session.surroundings.code if one.recorded else None, parent=outer, count=_count(self.shell),
+                redacted=masked, cell=cell, notebook=notebook, source=source, label=label, tickets=tickets,
             )
         )  # fmt: skip
         if missing:
             session.awaits_surroundings(one.digest)
         session.running.append(one.digest)
         CELL.set(one.digest)
-        if self.displays.there and one.outer is None:
+        if self.displays.there and one.outer is None and one.recorded:
             one.request = self.displays.request()
             self.displays.begin(one.request)
+
+    def _directions(self, one: Open) -> Directions:
+        """What the cell says of itself; what runs inside a cell that is not recorded is not recorded either."""
+        try:
+            said = self.session.directions(_source(one.info)) or Directions()
+        except Exception as error:  # noqa: BLE001 - not to know is not to record
+            self.session.failed("directions", error)
+            said = Directions(record=False)
+        one.recorded = said.record and (one.outer is None or one.outer.recorded)
+        if not one.recorded:
+            one.gaps.append(Gap(subject="cell", reason="it was not recorded, as it asked", blocks=True))
+        return said
+
+    def _said(self, said: Directions) -> tuple[str, list[Ticket]]:
+        if not said.name and not said.tickets:
+            return "", []
+        mask = self.session.redactor.text
+        return mask(said.name)[0], [Ticket(id=mask(ticket)[0]) for ticket in said.tickets]
 
     def _place(self, info: Any) -> tuple[str, str]:
         """The notebook's path and the cell's id; VS Code gives both in one address."""
@@ -284,7 +314,10 @@ class Hooks:
         what: dict[str, Any] = {}
         try:
             self._probe("post")
-            what = self._observed(one, status)
+            if one.recorded:
+                what = self._observed(one, status)
+            else:
+                error = ""
         except BaseException as failure:  # noqa: BLE001 - the end is written without: it says what is missing
             one.gaps.append(Gap(subject="variables and files", reason="recording failed after the cell", blocks=True))
             session.failed("post_run_cell", failure)
@@ -292,7 +325,7 @@ class Hooks:
             if one.digest in session.running:
                 session.running.remove(one.digest)
             CELL.set(one.outer.digest if one.outer is not None else None)
-        if not self.displays.there and not self._told_terminal:
+        if not self.displays.there and one.recorded and not self._told_terminal:
             self._told_terminal = True
             one.gaps.append(Gap(subject="displays", reason="outputs are not seen in a terminal"))
         gaps = one.gaps + what.pop("gaps", [])

@@ -16,9 +16,9 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.project import Project
@@ -54,6 +54,16 @@ CELL: contextvars.ContextVar[Digest | None] = contextvars.ContextVar("jupyter_ml
 _RUN: contextvars.ContextVar[Digest | None] = contextvars.ContextVar("jupyter_mlops_run", default=None)
 
 
+class Directions(NamedTuple):
+    """What a cell says of itself, on a first line with ``%%mlops``."""
+
+    name: str = ""
+    record: bool = True
+    tickets: tuple[str, ...] = ()
+    unreadable: bool = False
+    """The line could not be read: its cell is not run, and who knows whether it was to be recorded."""
+
+
 class Session:
     """The run that goes on in this process.
 
@@ -71,6 +81,8 @@ class Session:
         self.errors: list[str] = []
         self.probe: Any = None
         """Called with the name of each step as a hook comes to it: what tests raise their faults from."""
+        self.directions: Callable[[str], Directions | None] = lambda _: None
+        """Reads what a cell's first line says of it."""
         self.told_notebook = ""
         self.running: list[Digest] = []
         self.metrics: dict[str, Any] = {}

@@ -50,6 +50,8 @@ def show_cell_run(run: CellRun) -> View:
     ]
     if started.label:
         facts.append(("label", started.label))
+    if started.tickets:
+        facts.append(("tickets", " ".join(ticket.id for ticket in started.tickets)))
     if started.redacted:
         facts.append(("redacted", f"{started.redacted} secrets masked: cannot be replayed verbatim"))
     if ended:
