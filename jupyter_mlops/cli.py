@@ -7,6 +7,7 @@ not.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "Start": ("status", "init", "demo", "doctor"),
-    "Record": ("on", "off"),
+    "Record": ("on", "off", "checkpoint"),
     "Read": ("log", "show", "diff", "lineage", "runs", "env"),
     "Run again": ("run", "slice", "checkout", "verify"),
     "Models": ("register", "models", "check", "promote", "rollback"),
@@ -197,6 +198,23 @@ def off(place: Place) -> str:
     """Stop recording in this kernel, until `on`."""
     _kernel(place, "off").pause()
     return "not recording until %mlops on"
+
+
+@mlops.command()
+@click.argument("what", type=click.Choice(["on", "off", "list"]))
+@click.option("-n", "limit", default=20, show_default=True, help="How many at most.")
+@here
+def checkpoint(place: Place, what: str, limit: int) -> View:
+    """Keep the variables after each cell, stop keeping them, or list what was kept."""
+    from jupyter_mlops import views
+
+    if what == "list":
+        found = (one for one in place.project.store.cell_runs() if one.checkpoint is not None)
+        return views.checkpoints(list(itertools.islice(found, limit)))
+    if place.session is None:
+        raise WrongUse("there are no variables to keep here", next="%mlops checkpoint on, in a notebook")
+    place.session.with_checkpoints().on = what == "on"
+    return views.checkpointing(what == "on")
 
 
 def _kernel(place: Place, verb: str) -> Session:
@@ -422,14 +440,26 @@ def slice_(
 @mlops.command()
 @click.argument("what")
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option("--dry-run", is_flag=True, help="In a notebook: only say what would become of the variables.")
+@click.option("--rerun", is_flag=True, help="In a notebook: run the cells again that make what could not be kept.")
 @here
-def checkout(place: Place, what: str, folder: Path | None) -> View:
-    """Write the code and files of WHAT (a run, cell run or model) into FOLDER, which must be new or empty."""
-    from jupyter_mlops import views
-    from jupyter_mlops.reproduce.checkout import checkout as write
+def checkout(place: Place, what: str, folder: Path | None, dry_run: bool, rerun: bool) -> View:
+    """Write the code and files of WHAT into FOLDER; in a notebook, without one: its variables as they were.
 
+    WHAT is a run, a cell run or a model, FOLDER new or empty. Variables come back as they were after a cell run, if
+    checkpoints were on.
+    """
+    from jupyter_mlops import views
+
+    if folder is None and place.session is not None and place.variables is not None:
+        digest = place.project.store.resolve(what)
+        return views.returned(place.session.with_checkpoints().checkout(digest, dry_run=dry_run, rerun=rerun))
     if folder is None:
         raise WrongUse("where to is not said", next=f"mlops checkout {what} FOLDER")
+    if dry_run or rerun:
+        raise WrongUse("--dry-run and --rerun are for the variables of a notebook", next=f"%mlops checkout {what}")
+    from jupyter_mlops.reproduce.checkout import checkout as write
+
     return views.checked_out(write(_past(place, what), place.project, folder))
 
 

@@ -511,6 +511,30 @@ class CellEnded(Record, frozen=True, kw_only=True):
     gaps: list[Gap] = []
 
 
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The variables as a cell left them, kept as objects.
+
+    Attributes
+    ----------
+    variables
+        The object that lists them, each with the manifest that holds its value; None where nothing was kept.
+    names
+        Those whose values were kept anew.
+    left
+        What could not be kept, and why.
+    size
+        Bytes of the objects that hold the values kept anew; what was there already is among them.
+    back_to
+        The cell run whose variables these are again: the cell was a checkout.
+    """
+
+    variables: Digest | None = None
+    names: list[str] = []
+    left: list[Gap] = []
+    size: int = 0
+    back_to: Digest | None = None
+
+
 class CellSettled(Record, frozen=True, kw_only=True):
     """What was not ready when the cell started or ended, and has come since."""
 
@@ -526,6 +550,7 @@ class CellSettled(Record, frozen=True, kw_only=True):
     files_read: list[Artifact] = []
     files_written: list[Artifact] = []
     gaps: list[Gap] = []
+    checkpoint: Checkpoint | None = None
 
 
 class ModelVersion(Record, frozen=True, kw_only=True):
@@ -889,6 +914,11 @@ class CellRun(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parameters(self) -> dict[str, Any]:
         return {line.key: line.value for line in self.logged if line.what == "param"}
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The variables as it left them, where they were kept."""
+        return next((late.checkpoint for late in reversed(self.settled) if late.checkpoint is not None), None)
 
     def _merged(self, field: str) -> list[Artifact]:
         """What the end says, with what settled later in its place."""

@@ -155,6 +155,8 @@ class Hooks:
         self._probe("pre")
         session = self.session
         session.open()
+        if session.checkpoints is not None:
+            session.checkpoints.settle(session.project.settings.budget_ms / 1000)
         session.settle()
         one = Open(info, threading.get_ident())
         if self._open:
@@ -198,7 +200,7 @@ class Hooks:
 
     def _ready(self) -> None:
         if self.generators is None:
-            self.generators = Generators()
+            self.generators = self.session.generators = Generators()
         if self.displays.redactor is None:
             self.displays.redactor = self.session.redactor
             self.displays.store = self.session.store
@@ -336,6 +338,8 @@ class Hooks:
             )
         )  # fmt: skip
         session.namespace.idle()
+        if session.checkpoints is not None:
+            session.checkpoints.after(one.digest)
 
     def _observed(self, one: Open, status: str) -> dict[str, Any]:
         session = self.session

@@ -35,6 +35,8 @@ from jupyter_mlops.records import (
 
 if TYPE_CHECKING:
     from jupyter_mlops.access import Access
+    from jupyter_mlops.capture.checkpoints import Checkpoints
+    from jupyter_mlops.capture.randomness import Generators
     from jupyter_mlops.capture.surroundings import Surroundings
     from jupyter_mlops.namespace import Namespace
     from jupyter_mlops.redact import Redactor
@@ -110,6 +112,9 @@ class Session:
         self.access: Access
         self.surroundings: Surroundings
         self.redactor: Redactor
+        self.checkpoints: Checkpoints | None = None
+        """The kernel's checkpoints, once somebody has asked for them."""
+        self.generators: Generators | None = None
         self._ready = False
 
     # -- opening -----------------------------------------------------------------------------------------------------
@@ -354,6 +359,23 @@ class Session:
                     )
                 )  # fmt: skip
 
+    def with_checkpoints(self) -> Checkpoints:
+        """The kernel's checkpoints, made when first asked for.
+
+        Raises
+        ------
+        WrongUse
+            There is no kernel here.
+        """
+        if self.variables is None:
+            raise WrongUse("there are no variables to keep here", cause="checkpoints are of a notebook's kernel")
+        if self.checkpoints is None:
+            from jupyter_mlops.capture.checkpoints import Checkpoints
+
+            self.open()
+            self.checkpoints = Checkpoints(self)
+        return self.checkpoints
+
     def awaits_surroundings(self, cell_run: Digest) -> None:
         """Have a later line name the environment and code state of a cell that began before they were known."""
         self._unsurrounded.append(cell_run)
@@ -367,6 +389,8 @@ class Session:
             return
         try:
             self._closed = False
+            if self.checkpoints is not None:
+                self.checkpoints.settle(2.0)
             with contextlib.suppress(RuntimeError):  # from Python 3.12 on no thread starts while the interpreter ends
                 self.settle(wait=0.5)
             self._flush()

@@ -436,6 +436,70 @@ class Namespace:
             return entry.artifact
         return artifact
 
+    def versions(self) -> dict[str, tuple[Any, Artifact | None]]:
+        """The variables as they are now, each with the version that was last seen of that very object."""
+        entries = self._entries
+        found: dict[str, tuple[Any, Artifact | None]] = {}
+        for name, value in dict.copy(self._ns).items():
+            if type(name) is str and self._visible(name):
+                entry = entries.get(name)
+                seen = entry is not None and entry.id == id(value) and entry.touched is None
+                found[name] = value, entry.artifact if seen and entry is not None else None
+        return found
+
+    def sharing(self, names: Iterable[str]) -> set[str]:
+        """Names that share an object with some of these, or with one that does; these among them."""
+        own: dict[str, frozenset[int]] = {}
+        holders: dict[int, set[str]] = {}
+        for name, value in dict.copy(self._ns).items():
+            if type(name) is str and self._visible(name):
+                own[name] = NOWHERE.objects if immutable(value) else reach(value, self._ns).objects
+                for one in own[name]:
+                    holders.setdefault(one, set()).add(name)
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found and name in own:
+                found.add(name)
+                for one in own[name]:
+                    waiting.extend(holders.pop(one, ()))
+        return found
+
+    def facts(self) -> dict[Digest, bytes]:
+        """Objects that describe what was fingerprinted while the kernel was idle and is not on record yet."""
+        with self._lock:
+            return {digest: data for one in self._settled for digest, data in one.facts.items()}
+
+    def wait(self, budget: Budget) -> None:
+        """Wait until what was postponed is fingerprinted, or the budget is cancelled."""
+        while (worker := self._worker) is not None and worker.is_alive():
+            budget.check()
+            worker.join(0.02)
+
+    def restored(self, artifacts: dict[str, Artifact | None]) -> None:
+        """Take note that variables were bound to what they were before, or removed: nobody made them anew.
+
+        Parameters
+        ----------
+        artifacts
+            The versions they have again, by name; those that are no more are not bound.
+        """
+        now = self._lookout.look()
+        for name, artifact in artifacts.items():
+            self._forget(name)
+            self._lost.pop(name, None)
+            if name in now and artifact is not None:
+                self._enter(name, now[name], artifact, artifact.made)
+        for before in self._open:
+            before.early -= artifacts.keys()
+        self._then = now.without_values()
+
+    @property
+    def threads(self) -> str:
+        """The user's threads that are alive; empty where there are none."""
+        return self._others()
+
     def _artifact(
         self, name: str, value: Any, budget: Budget, seen: dict[int, Fingerprint], facts: dict[Digest, bytes]
     ) -> Artifact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jupyter_mlops.views.cells import cell_runs
+from jupyter_mlops.views.checkpoints import checkpointing, checkpoints, returned
 from jupyter_mlops.views.diffs import diff
 from jupyter_mlops.views.environments import environment, environment_diff
 from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
@@ -23,6 +24,8 @@ __all__ = [
     "at",
     "cell_runs",
     "checked_out",
+    "checkpointing",
+    "checkpoints",
     "checks",
     "created",
     "diff",
@@ -38,6 +41,7 @@ __all__ = [
     "models",
     "moved",
     "problems",
+    "returned",
     "run_result",
     "runs",
     "scrubbed",
