@@ -493,6 +493,13 @@ def checkout(place: Place, what: str, folder: Path | None, dry_run: bool, rerun:
     show_default=True,
     help="As it ran, or each cell once from top to bottom.",
 )
+@click.option(
+    "--extent",
+    type=click.Choice(["auto", "slice", "all"]),
+    default="auto",
+    show_default=True,
+    help="The cells that it needs, or all; auto: of a headless run all.",
+)
 @click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Numbers may differ by this fraction.")
 @click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Numbers may differ by this much.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds the run may take.")
@@ -506,6 +513,7 @@ def verify(
     code: str,
     data: str,
     order: str,
+    extent: str,
     rtol: float,
     atol: float,
     timeout: float | None,
@@ -519,7 +527,14 @@ def verify(
     from jupyter_mlops.reproduce.verify import verify as again
 
     wanted = Wanted(
-        env=env, code=code, data=data, order=order, tolerance=Tolerance(rtol, atol), timeout=timeout, offline=offline
+        env=env,
+        code=code,
+        data=data,
+        order=order,
+        extent=extent,
+        tolerance=Tolerance(rtol, atol),
+        timeout=timeout,
+        offline=offline,
     )
     past = _past(place, what)
     if place.session is None and sys.stderr.isatty():

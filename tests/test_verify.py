@@ -26,6 +26,7 @@ from jupyter_mlops.reproduce.causes import Situation, causes
 from jupyter_mlops.reproduce.comparing import Sides, Tolerance, numbers_close, steady
 from jupyter_mlops.reproduce.past import past
 from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, verify
+from jupyter_mlops.views import subject
 
 
 class Case:
@@ -539,6 +540,25 @@ def test_a_hostile_folder_or_notebook_on_record_leads_nowhere(case: Case, tmp_pa
         written = [(one.name, one.new) for one in found.cells[0].differences if one.what == "file"]
         assert written == [("written.txt", "written")]
         assert {path for path in tmp_path.rglob("*") if ".mlops" not in path.parts} == before
+
+
+def test_of_what_a_session_made_only_the_cells_that_it_needs_run_again(
+    case: Case, session: Callable[[str, str], None]
+) -> None:
+    session("c1", "import time\nxs = [1, 2]")
+    session("c2", "started = time.time()\nprint(started)")
+    session("c3", "broken")
+    session("c4", "total = sum(xs)\nended = time.time()\nprint(ended)")
+    store = case.project.store
+    found = subject(case.project, "total")
+    again = verify(past(store, "total", found.line, found.value), case.project, Wanted(env="current"))
+    assert verdicts(again) == {"c1": "identical", "c4": "identical"}
+    assert "2 of 5 cells run again: those that it needs" in again.notes
+    whole = verify(past(store, "total", found.line, found.value), case.project, Wanted(env="current", extent="all"))
+    assert verdicts(whole) == {"c1": "identical", "c2": "differs", "c3": "identical", "c4": "differs"}
+    assert {one.cell: [cause.kind for cause in one.causes] for one in whole.cells if one.causes} == {
+        "c2": ["time"], "c4": ["time"],
+    }  # fmt: skip
 
 
 def test_a_session_is_verified_from_a_cell_of_its_own(case: Case, session: Callable[[str, str], None]) -> None:

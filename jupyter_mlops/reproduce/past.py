@@ -31,12 +31,16 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
         The run its cells belong to.
     cells
         The cell runs in the order they began, those inside others left out.
+    line, value
+        What the reference means: where it stands, and what stands there.
     """
 
     text: str
     subject: Digest
     run: Run
     cells: tuple[CellRun, ...]
+    line: Digest | None = None
+    value: Any = None
 
     @property
     def headless(self) -> bool:
@@ -101,6 +105,10 @@ def past(store: Store, text: str, line: Digest | None, value: Any) -> Past:
     WrongUse
         It is nothing that was run.
     """
+    return msgspec.structs.replace(_found(store, text, line, value), line=line, value=value)
+
+
+def _found(store: Store, text: str, line: Digest | None, value: Any) -> Past:
     record = getattr(value, "record", None)
     if isinstance(record, ModelVersion):
         if record.run is None:

@@ -210,8 +210,15 @@ def _whole(text: str, runs: Sequence[CellRun]) -> Target:
     )  # fmt: skip
 
 
-def slice_for(project: Project, target: Target, *, allow_unseeded: bool = False) -> Slice:
+def slice_for(project: Project, target: Target, *, allow_unseeded: bool = False, files: bool = True) -> Slice:
     """Find the slice that makes a target.
+
+    Parameters
+    ----------
+    allow_unseeded
+        Also one that need not give the same again.
+    files
+        See that the files and modules it needs are here as they were read.
 
     Raises
     ------
@@ -223,7 +230,7 @@ def slice_for(project: Project, target: Target, *, allow_unseeded: bool = False)
         target.roots, store.cell_run, names=target.names,
         history=lambda run: store.cell_runs(run=run, newest_first=False),
     )  # fmt: skip
-    hindered = [*found.blocked, *_missing(project, found)]
+    hindered = [*found.blocked, *(_missing(project, found) if files else ())]
     if hindered:
         raise SliceRefused(
             f"{target.text} can not be sliced", cause=_said(hindered),

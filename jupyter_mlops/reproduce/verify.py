@@ -30,6 +30,7 @@ from jupyter_mlops.environment.locking import used
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints import file_digest, fingerprint, folder_digest
 from jupyter_mlops.git import FILE_CAP, masked_source
+from jupyter_mlops.lineage.slices import Slice
 from jupyter_mlops.objects import ObjectDamaged, ObjectMissing
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, CellRun, CheckResult, Digest, Environment, Package, digest_of
@@ -49,6 +50,7 @@ from jupyter_mlops.reproduce.comparing import (
 )
 from jupyter_mlops.reproduce.create import CreateFailed, create_for, empty_folder
 from jupyter_mlops.reproduce.past import Past
+from jupyter_mlops.reproduce.slicing import SliceRefused, Target, slice_for, target_of
 
 if TYPE_CHECKING:
     from jupyter_mlops.store import Store
@@ -148,12 +150,15 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         ``current`` (the files as they lie there), or ``recorded``: kept bytes where there are any.
     order
         ``run``, or ``notebook``: each cell once, from top to bottom.
+    extent
+        ``slice``, the cells that what was asked for needs; ``all``; ``auto``: of a headless run all, else the slice.
     """
 
     env: str = "auto"
     code: str = "recorded"
     data: str = "current"
     order: str = "run"
+    extent: str = "auto"
     tolerance: Tolerance = EXACT
     timeout: float | None = None
     offline: bool = False
@@ -189,9 +194,10 @@ def verify(past: Past, project: Project, wanted: Wanted | None = None, *, keep: 
     """
     began = time.monotonic()
     wanted = wanted or Wanted()
-    cells = _cells(past, project, wanted)
+    cells, needed, notes = _cells(past, project, wanted)
     with _place(keep) as place:
         work = _Work(past, project, wanted, cells, place)
+        work.needed, work.notes = needed, notes
         work.bring_back()
         again = work.run()
         found = work.compare(again)
@@ -220,13 +226,61 @@ def _place(keep: Path | None) -> Iterator[Path]:
 # -- what is run -----------------------------------------------------------------------------------------------------
 
 
-def _cells(past: Past, project: Project, wanted: Wanted) -> list[CellRun]:
-    """The recorded cell runs to be repeated, in the order in which they are to run; or why that can not be."""
-    cells = [one for one in past.cells if one.source.strip() and one.source.strip() not in _MAKES_NOTHING]
+def _cells(
+    past: Past, project: Project, wanted: Wanted
+) -> tuple[list[CellRun], dict[Digest, frozenset[str] | None], list[str]]:
+    """The recorded cell runs to be repeated, in the order in which they are to run; or why that can not be.
+
+    Returns
+    -------
+    tuple
+        The cell runs; of those of a slice what of them counts; and what is to be said.
+    """
+    cells = list(past.cells)
+    needed: dict[Digest, frozenset[str] | None] = {}
+    notes: list[str] = []
+    whole = wanted.order == "run" and wanted.code == "recorded"
+    if whole and (wanted.extent == "slice" or (wanted.extent == "auto" and not past.headless)):
+        try:
+            target = target_of(project.store, past.text, past.line, past.value)
+            found = slice_for(project, target, allow_unseeded=True, files=False)
+            needed = _needed(found, target)
+            cells = [_with_source(piece.run, piece.source) for piece in found.pieces]
+            notes.append(f"{len(cells)} of {len(past.cells)} cells run again: those that it needs")
+        except SliceRefused as refused:
+            if wanted.extent == "slice":
+                raise
+            notes.append(f"all cells run again, since {refused}")
+    cells = [one for one in cells if one.source.strip() and one.source.strip() not in _MAKES_NOTHING]
     while cells and cells[-1].status == "running":
         cells.pop()  # the cell that asks, in a kernel
-    if wanted.order == "notebook" or wanted.code == "current":
+    if not whole:
         cells = _in_notebook(past, project, cells)
+    _check_runnable(past, project, wanted, cells)
+    return cells, needed, notes
+
+
+def _with_source(run: CellRun, source: str) -> CellRun:
+    return msgspec.structs.replace(run, started=msgspec.structs.replace(run.started, source=source))
+
+
+def _needed(found: Slice, target: Target) -> dict[Digest, frozenset[str] | None]:
+    """Of each cell run of a slice what was asked for and what the others read; None where all that it left counts."""
+    read: dict[Digest, set[str]] = {}
+    for run in found.runs:
+        for one in (*run.inputs, *run.files_read):
+            if one.made is not None:
+                read.setdefault(one.made, set()).add(one.name)
+    asked: dict[Digest, frozenset[str] | None] = {}
+    for piece in found.pieces:
+        root = piece.run.id in target.roots
+        names = read.get(piece.run.id, set()) | (set(target.names) if root else set())
+        asked[piece.run.id] = None if root and not target.names and piece.whole else frozenset(names)
+    return asked
+
+
+def _check_runnable(past: Past, project: Project, wanted: Wanted, cells: Sequence[CellRun]) -> None:
+    """See that cells can be run as they ran, and that nothing is written over by it."""
     if not cells:
         raise CouldNot(f"{past.text} can not be run again", cause="no cell is on record")
     for one in cells:
@@ -240,7 +294,6 @@ def _cells(past: Past, project: Project, wanted: Wanted) -> list[CellRun]:
                 next="read secrets from the environment; --code current runs the notebook as it is now",
             )  # fmt: skip
         _check_writes(past, project, one, name)
-    return cells
 
 
 def _check_writes(past: Past, project: Project, one: CellRun, name: str) -> None:
@@ -301,6 +354,7 @@ class _Work:
     def __init__(self, past: Past, project: Project, wanted: Wanted, cells: list[CellRun], place: Path) -> None:
         self.past, self.project, self.wanted, self.cells, self.place = past, project, wanted, cells, place
         self.notes: list[str] = []
+        self.needed: dict[Digest, frozenset[str] | None] = {}
         self.changes: list[Change] = []
         self.masked: list[str] = []
         self.environment = "current"
@@ -535,6 +589,9 @@ class _Work:
         noted: dict[int, list[Difference]] = {}
         for at, (old, new) in enumerate(zip(self.cells, again, strict=True)):
             found = compare(old, new, sides, self.wanted.tolerance) if new is not None else []
+            names = self.needed.get(old.id)
+            if names is not None:  # what else it left was not asked for
+                found = [one for one in found if one.what == "status" or one.name in names]
             noted[at] = found
             if new is None or verdict(found) == DIFFERS:
                 differences[at] = found
