@@ -703,3 +703,18 @@ def test_every_long_walk_looks_at_its_budget(make: Callable[[], object]) -> None
 def test_what_holds_a_figure_has_none() -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure()
     assert "not known" in fingerprint({"f": figure}).why
+
+
+def test_copying_or_pickling_an_instance_does_not_change_its_class_or_itself() -> None:
+    """Python leaves a note of its own on the class then."""
+
+    class Held:
+        def __init__(self) -> None:
+            self.inside = [1]
+
+    held = Held()
+    before, of_class = digest(held), digest(Held)
+    assert "__slotnames__" not in vars(Held)
+    copy.deepcopy(held)
+    assert "__slotnames__" in vars(Held)
+    assert (digest(held), digest(Held)) == (before, of_class)

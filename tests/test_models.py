@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jupyter_mlops import capture
+from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.records import ModelVersion
 from jupyter_mlops.registry import FormatRefused, GateRefused, LocalRegistry
 from jupyter_mlops.registry.context import name_of
@@ -126,3 +129,175 @@ def test_a_model_without_a_digest_still_leads_to_the_cell_that_made_it(shell: An
     context = capture.session().context()
     assert context.artifacts["model"].digest is None
     assert name_of(shell.user_ns["model"], context) == "model"
+
+
+# -- all kinds of models, all the way --------------------------------------------------------------------------------
+
+WHOLE = {
+    "a grid search": (
+        "from sklearn.model_selection import GridSearchCV\n"
+        "model = GridSearchCV(LogisticRegression(), {'C': [0.1, 1.0]}, cv=3).fit(df, y)",
+        "df", ["age", "paid", "fast"],
+    ),
+    "an array": ("A = df[['age', 'paid']].to_numpy()\nmodel = LogisticRegression().fit(A, y)", "A", ["x0", "x1"]),
+    "several outputs": (
+        "Y = pd.DataFrame({'late': y * 2.5, 'cost': df.paid})\nmodel = LinearRegression().fit(df, Y)",
+        "df", ["age", "paid", "fast"],
+    ),
+    "categories and dates": (
+        "from sklearn.compose import make_column_transformer\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import OneHotEncoder\n"
+        "wide = df.assign(kind=pd.Categorical(rng.choice(['a', 'b'], 80)),"
+        " day=pd.date_range('2024-01-01', periods=80, tz='UTC'))\n"
+        "prepare = make_column_transformer((OneHotEncoder(), ['kind']), ('passthrough', ['age', 'paid']))\n"
+        "model = make_pipeline(prepare, LogisticRegression()).fit(wide, y)",
+        "wide", ["age", "paid", "fast", "kind", "day"],
+    ),
+    "text": (
+        "from sklearn.feature_extraction.text import CountVectorizer\n"
+        "from sklearn.naive_bayes import MultinomialNB\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "texts = pd.Series(['late again', 'on time'] * 40, name='remark')\n"
+        "model = make_pipeline(CountVectorizer(), MultinomialNB()).fit(texts, y)",
+        "texts", ["remark"],
+    ),
+    "nothing to learn": (
+        "from sklearn.preprocessing import FunctionTransformer\nmodel = FunctionTransformer(np.abs)", "df",
+        ["age", "paid", "fast"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", list(WHOLE))
+def test_a_model_goes_from_its_cell_to_production_and_back_into_one(shell: Any, what: str) -> None:
+    source, data, names = WHOLE[what]
+    ask = "transform" if what == "nothing to learn" else "predict"
+    run(shell, DATA, source, f"%mlops register model m --data {data}")
+    assert [name for name, _ in columns(shell, "m")] == names
+    view = run(shell, "%mlops check m")
+    assert view.ok, view.text()
+    run(shell, "%mlops promote m/1 production")
+    run(shell, "import jupyter_mlops\nloaded = jupyter_mlops.load_model('m@production')")
+    assert run(shell, f"np.array_equal(loaded.{ask}({data}), model.{ask}({data}))") in (True, np.True_)
+
+
+def test_types_and_classes_are_told_as_they_are(shell: Any) -> None:
+    run(shell, DATA, WHOLE["categories and dates"][0], "%mlops register model m --data wide,y")
+    found = registry(shell).signature(registry(shell).get("m"))
+    assert found is not None
+    kinds = {one.name: (one.dtype, one.categories) for one in found.inputs}
+    assert kinds["kind"] == ("category", 2)
+    assert kinds["day"][0].startswith("datetime64[")
+    assert kinds["day"][0].endswith("UTC]")
+    assert (found.outputs[0].name, found.outputs[0].categories) == ("y", 2)
+    run(shell, WHOLE["several outputs"][0], "%mlops register model both --data df,Y")
+    found = registry(shell).signature(registry(shell).get("both"))
+    assert found is not None
+    assert [(one.name, one.dtype) for one in found.outputs] == [("late", "float64"), ("cost", "float64")]
+
+
+# -- what can not be registered, and what to do about it -------------------------------------------------------------
+
+OWN = """\
+from sklearn.base import BaseEstimator, ClassifierMixin
+class Rule(ClassifierMixin, BaseEstimator):
+    def __init__(self, *, least=0.0):
+        self.least = least
+    def fit(self, X, y):
+        self.classes_ = sorted(set(y))
+        self.feature_names_in_ = np.array(list(X.columns), dtype=object)
+        return self
+    def predict(self, X):
+        return (X['paid'] > self.least).astype(int).to_numpy()
+"""
+
+
+def refused(shell: Any, source: str) -> str:
+    result = shell.run_cell(source, store_history=True)
+    assert isinstance(result.error_in_exec, MlopsError), result
+    assert registry(shell).models() == []
+    return str(result.error_in_exec)
+
+
+@pytest.mark.parametrize(
+    ("made", "next"),
+    [
+        ("LogisticRegression()", "model.fit(X, y)"),
+        ("make_pipeline(StandardScaler(), LogisticRegression())", "model.fit(X, y)"),
+        ("GridSearchCV(LogisticRegression(), {'C': [1.0]})", "model.fit(X, y)"),
+    ],
+)
+def test_a_model_that_was_never_fitted_is_refused(shell: Any, made: str, next: str) -> None:
+    run(
+        shell, DATA,
+        "from sklearn.model_selection import GridSearchCV\nfrom sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler",
+        f"model = {made}",
+    )  # fmt: skip
+    said = refused(shell, "%mlops register model m --data df,y")
+    assert "was never fitted" in said
+    assert next in said
+    run(shell, "model.fit(df, y)", "%mlops register model m --data df,y")
+    assert registry(shell).get("m").version == 1
+
+
+def test_an_estimator_of_ones_own_that_keeps_its_state_under_plain_names_counts_as_fitted(shell: Any) -> None:
+    run(
+        shell, DATA,
+        "from sklearn.base import BaseEstimator\nclass Mean(BaseEstimator):\n"
+        "    def fit(self, X, y):\n        self.mean = float(y.mean())\n        return self",
+        "model = Mean()",
+    )  # fmt: skip
+    assert "was never fitted" in refused(shell, "%mlops register model m --data df,y")
+    said = refused(shell, "model.fit(df, y)\n%mlops register model m --data df,y")
+    assert "__main__.Mean" in said, said
+
+
+def test_a_lambda_in_a_pipeline_is_refused_with_the_way_out(shell: Any, project_folder: Path) -> None:
+    head = "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import FunctionTransformer\n"
+    run(
+        shell,
+        DATA,
+        f"{head}model = make_pipeline(FunctionTransformer(lambda x: x * 2), LogisticRegression()).fit(df, y)",
+    )
+    said = refused(shell, "%mlops register model m --data df,y")
+    assert "<lambda>" in said
+    assert "a .py file" in said
+    assert "pickle" not in said, "a lambda can not be pickled either"
+    (project_folder / "doubling.py").write_text("def double(x):\n    return x * 2\n")
+    run(
+        shell, f"import sys\nsys.path.insert(0, {str(project_folder)!r})\nfrom doubling import double",
+        "model = make_pipeline(FunctionTransformer(double), LogisticRegression()).fit(df, y)",
+    )  # fmt: skip
+    said = refused(shell, "%mlops register model m --data df,y")
+    assert "--trust doubling.double" in said
+    run(shell, "%mlops register model m --data df,y --trust doubling.double", "%mlops promote m/1 production")
+    result = shell.run_cell("from jupyter_mlops import load_model\nload_model('m@production')", store_history=True)
+    assert "load_model(…, trust=['doubling.double'])" in str(result.error_in_exec)
+    run(shell, "loaded = load_model('m@production', trust=['doubling.double'])")
+    assert run(shell, "bool((loaded.predict(df) == model.predict(df)).all())") is True
+
+
+def test_a_class_of_the_notebook_is_refused_and_of_a_module_is_kept(shell: Any, project_folder: Path) -> None:
+    run(shell, DATA, OWN, "model = Rule(least=0.5).fit(df, y)")
+    said = refused(shell, "%mlops register model m --data df,y")
+    assert "__main__.Rule" in said
+    assert "move it to a .py file" in said
+    (project_folder / "rules_of_ours.py").write_text(f"import numpy as np\n{OWN}")
+    run(
+        shell, f"import sys\nsys.path.insert(0, {str(project_folder)!r})\nfrom rules_of_ours import Rule",
+        "model = Rule(least=0.5).fit(df, y)",
+    )  # fmt: skip
+    said = refused(shell, "%mlops register model m")
+    assert "--trust rules_of_ours.Rule" in said
+    run(shell, "%mlops register model m --trust rules_of_ours.Rule")
+    assert [name for name, _ in columns(shell, "m")] == ["age", "paid", "fast"]
+    run(shell, "%mlops promote m/1 production", "from jupyter_mlops import load_model")
+    run(shell, "loaded = load_model('m@production', trust=['rules_of_ours.Rule'])")
+    assert run(shell, "bool((loaded.predict(df) == model.predict(df)).all()) and loaded.least == 0.5") is True
+
+
+def test_what_is_no_table_is_named_when_it_is_given_as_data(shell: Any) -> None:
+    run(shell, DATA, "model = LogisticRegression().fit(df, y)")
+    assert "is no table" in refused(shell, "%mlops register model m --data model")

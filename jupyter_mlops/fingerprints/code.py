@@ -47,6 +47,7 @@ FUTURE: Final = __future__.annotations.compiler_flag
 GENERATED: Final = {
     "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__firstlineno__", "__static_attributes__",
     "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "_abc_impl", "__abstractmethods__",
+    "__slotnames__",  # what copying or pickling an instance leaves on its class
 }  # fmt: skip
 
 

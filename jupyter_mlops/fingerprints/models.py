@@ -30,6 +30,8 @@ TAG: Final = b"model-1"
 
 def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
     """The handler for one of scikit-learn's own types."""
+    if module == "_loss":  # what releases before 1.9 say of the functions compiled in this module
+        module = "sklearn._loss._loss"
     if loaded(module, qualname) is not kind:
         return None
     if qualname == "Tree" and module == "sklearn.tree._tree":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -230,6 +231,27 @@ def task_of(model: object) -> str:
     kind = kind or str(getattr(model, "_estimator_type", "") or "")
     words = {"classifier": "classification", "regressor": "regression", "clusterer": "clustering"}
     return words.get(kind, "transform" if hasattr(model, "transform") else "")
+
+
+def unfitted(model: object) -> bool:
+    """Whether an estimator says that it was never fitted, and holds nothing but the parameters it was made with."""
+    base = sys.modules.get("sklearn.base")
+    if base is None or not isinstance(model, base.BaseEstimator):
+        return False
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        steps = getattr(model, "steps", None)
+        if isinstance(steps, list) and steps:
+            return unfitted(steps[-1][1])
+        # scikit-learn knows what was learned by names that end in "_"; people's own estimators keep it as they like
+        return set(vars(model)) <= set(model.get_params(deep=False))
+    except Exception:  # noqa: BLE001 - a third party's estimator may not answer: then nobody knows better
+        return False
+    return False
 
 
 def _classes(model: object) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from jupyter_mlops import checks
-from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.records import (
     Artifact,
     CheckResult,
@@ -169,6 +169,8 @@ class LocalRegistry(Versions):
         ------
         NameInvalid
             The name is not made of letters, digits, ``.``, ``_`` and ``-``.
+        WrongUse
+            The model was never fitted, or nobody knows the format.
         FormatRefused
             The model can not be kept in that format.
         """
@@ -233,6 +235,10 @@ class LocalRegistry(Versions):
             formats.check(lambda: raw, kind)
             found = fingerprint(raw)
         else:
+            if contexts.unfitted(model):
+                raise WrongUse(
+                    f"this {type(model).__name__} was never fitted", next="model.fit(X, y), and register it then"
+                )
             kind = formats.format_of_object(model, format)
             raw = formats.dump(model, kind, trust=trust)
             found = fingerprint(model)
