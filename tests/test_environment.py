@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -14,9 +15,11 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from jupyter_mlops.environment import Observer, canonical, diff, observe, program_variables, requirements
+from jupyter_mlops.environment.machine import ask_driver
 from jupyter_mlops.records import Environment, Package
 from jupyter_mlops.redact import Redactor
 
@@ -281,13 +284,26 @@ def test_a_forked_child_does_not_wait_for_the_parent_s_thread() -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_gpus_are_asked_of_the_driver_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Put a program of that name on the path, for a machine without the real one's driver."""
     if Path("/proc/driver/nvidia/gpus").exists():
         pytest.skip("needs a machine without an NVIDIA driver in /proc")
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 'Fancy GPU 9000, 550.54.15'\necho 'Fancy GPU 9000, 550.54.15'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def install(script: str) -> str:
+        program = folder / "nvidia-smi"
+        program.write_text(script if script.startswith("#!") else f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return str(program)
+
+    return install
+
+
+def test_gpus_are_asked_of_the_driver_in_the_background(nvidia_smi: Callable[[str], str]) -> None:
+    nvidia_smi("echo 'Fancy GPU 9000, 550.54.15'\necho 'Fancy GPU 9000, 550.54.15'")
     observer = Observer()
     observer.start()
     first = observer.current()
@@ -297,6 +313,86 @@ def test_gpus_are_asked_of_the_driver_in_the_background(tmp_path: Path, monkeypa
     assert now is not None
     assert (now.gpus, now.driver) == (["Fancy GPU 9000", "Fancy GPU 9000"], "550.54.15")
     assert not now.gaps
+
+
+@pytest.mark.parametrize(
+    ("script", "gpus", "driver", "why"),
+    [
+        ("echo 'NVIDIA A100-SXM4-40GB, 550.54.15, Enabled'\necho 'NVIDIA A100-SXM4-40GB, 550.54.15, Disabled'",
+         ["NVIDIA A100-SXM4-40GB (MIG)", "NVIDIA A100-SXM4-40GB"], "550.54.15", ""),
+        ("echo 'Tesla T4, 535.1, [N/A]'", ["Tesla T4"], "535.1", ""),
+        # an old driver: it ends with 2 for a field that it does not know
+        ("case \"$1\" in *mig*) echo 'Field \"mig.mode.current\" is not a valid field to query.'; exit 2;; esac\n"
+         "echo 'Tesla K80, 390.48'", ["Tesla K80"], "390.48", ""),
+        ("echo 'Odd, with a comma, 550.1, [N/A]'", ["Odd, with a comma"], "550.1", ""),
+        ("echo 'Tesla T4, 535.1, [N/A]'; echo '[GPU is lost], 535.1, [N/A]'", ["Tesla T4"], "535.1", ""),
+        ("echo 'No devices were found'", [], "", ""),
+        ("echo 'No devices were found'; exit 6", [], "", ""),
+        ("echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'; exit 9", [], "",
+         "nvidia-smi ended with 9, without an answer"),
+        ("echo 'some, words'", [], "", "nvidia-smi gave an answer that can not be read"),
+        ("true", [], "", "nvidia-smi gave an answer that can not be read"),
+        ("head -c 100000 /dev/urandom", [], "", "nvidia-smi gave an answer that can not be read"),
+        ("printf 'X\\033[2Jx, 550.1, [N/A]\\n'", [], "", "nvidia-smi gave an answer that can not be read"),
+        ("yes 'Tesla T4'", [], "", "nvidia-smi gave an answer that can not be read"),
+        ("kill -9 $$", [], "", "nvidia-smi ended with -9, without an answer"),
+        ("#!/no/such/interpreter\n", [], "", "nvidia-smi can not be run: No such file or directory"),
+    ],
+)  # fmt: skip
+def test_whatever_the_driver_answers_is_told_or_a_gap(
+    nvidia_smi: Callable[[str], str], script: str, gpus: list[str], driver: str, why: str
+) -> None:
+    answer = ask_driver(nvidia_smi(script))
+    assert (answer.gpus, answer.driver, answer.why) == (gpus, driver, why)
+
+
+@pytest.mark.parametrize(
+    "script", ["sleep 600", "sleep 600 & exit 0", "exec >&-\nsleep 600", "echo 'Tesla T4, 5'; sleep 600"]
+)
+def test_a_driver_that_hangs_is_not_waited_for_and_leaves_no_process(
+    nvidia_smi: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setenv("MLOPS_TEST_OF_DRIVER", str(tmp_path))
+    answer = ask_driver(nvidia_smi(script), patience=1.0)
+    assert answer.why == "nvidia-smi did not answer within 1 seconds"
+    monkeypatch.delenv("MLOPS_TEST_OF_DRIVER")
+    eventually(lambda: not _marked(str(tmp_path)))
+
+
+def _marked(mark: str) -> list[int]:
+    """The living processes that were started with a mark in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("MLOPS_TEST_OF_DRIVER") == mark:
+                found.append(process.pid)
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def test_a_driver_that_gives_no_answer_is_a_gap_of_the_environment(nvidia_smi: Callable[[str], str]) -> None:
+    nvidia_smi("exit 9")
+    observer = Observer()
+    observer.start()
+    assert observer.current() is not None
+    eventually(lambda: observer.changed() and [one.reason[:10] for one in observer._current.gaps] == ["nvidia-smi"])
+    assert [one.subject for one in observer.current().gaps] == ["gpus"]
+    assert observer.current().gpus == []
+    assert not observer.changed()
+
+
+def test_torch_without_a_gpu_is_not_made_to_look_for_one() -> None:
+    """In a process of its own: looking starts the driver, takes seconds and memory, and breaks a later fork."""
+    pytest.importorskip("torch")
+    script = (
+        "import torch\nfrom jupyter_mlops.environment import Observer\n"
+        "calls = []\nfor name in ('is_available', 'device_count', '_lazy_init', 'init'):\n"
+        "    setattr(torch.cuda, name, lambda *a, name=name, **k: calls.append(name))\n"
+        "one = Observer(); one.start(); now = one.current()\n"
+        "assert any(p.name == 'torch' for p in now.packages)\n"
+        "print(calls, torch.cuda.is_initialized(), now.gpus, now.driver)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split(" [")[0] == "[] False"
 
 
 def test_requirements_name_what_was_really_imported(site: Path, forget_modules: None) -> None:

@@ -11,23 +11,21 @@ Variables are recorded by an allow-list with their values; of all others only th
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from jupyter_mlops.environment import machine
 from jupyter_mlops.records import Environment, Gap, Package
 from jupyter_mlops.redact import Redactor, clean_url
 
@@ -164,64 +162,6 @@ def _version_in_memory(one: _Distribution) -> str | None:
     return present
 
 
-# -- the machine -----------------------------------------------------------------------------------------------------
-
-
-def _first(pattern: str, path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            match = re.search(pattern, file.read(65536).decode("utf-8", "replace"), re.MULTILINE)
-        return match[1].strip() if match else ""
-    except OSError:
-        return ""  # another system than Linux, or hidden in a container
-
-
-def _cpu() -> str:
-    return _first(r"^(?:model name|Hardware|cpu model)\s*:\s*(.+)$", "/proc/cpuinfo") or platform.processor()
-
-
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return 0  # the system does not say
-
-
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):
-        return os.cpu_count() or 0  # macOS has no affinity
-
-
-def _driver() -> tuple[list[str], str]:
-    """GPUs and driver as the kernel driver tells them, for nothing."""
-    gpus = []
-    with contextlib.suppress(OSError):  # no such driver
-        for folder in sorted(Path("/proc/driver/nvidia/gpus").iterdir()):
-            gpus.append(_first(r"^Model:\s*(.+)$", str(folder / "information")))
-    return [gpu for gpu in gpus if gpu], _first(
-        r"(?:Module|Kernel Module)\s+(?:for \S+\s+)?([\d.]+)", "/proc/driver/nvidia/version"
-    )
-
-
-def _ask_driver(program: str) -> tuple[list[str], str]:
-    """Ask ``nvidia-smi``, which may take seconds."""
-    try:
-        done = subprocess.run(
-            [program, "--query-gpu=name,driver_version", "--format=csv,noheader"],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return [], ""  # installed and without a GPU, as in many images
-    rows = [
-        row
-        for row in csv.reader(done.stdout.decode("utf-8", "replace").splitlines(), skipinitialspace=True)
-        if len(row) == 2
-    ]
-    return [row[0] for row in rows], rows[0][1] if rows else ""
-
-
 # -- the record ------------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +187,11 @@ def observe(
     """
     found, _ = _distributions(sys.path)
     return _record(
-        found, os.environ if environ is None else environ, redactor or Redactor(), loaded or {}, gpus or _driver()
+        found,
+        os.environ if environ is None else environ,
+        redactor or Redactor(),
+        loaded or {},
+        gpus or machine.driver(),
     )
 
 
@@ -262,7 +206,8 @@ def _record(
     values, others = _variables(environ, redactor)
     return Environment(
         python=platform.python_version(), implementation=platform.python_implementation(),
-        platform=platform.platform(), machine=platform.machine(), cpu=_cpu(), cores=_cores(), memory=_memory(),
+        platform=platform.platform(), machine=platform.machine(), cpu=machine.cpu(), cores=machine.cores(),
+        memory=machine.memory(),
         gpus=gpus[0], driver=gpus[1], packages=_packages(found, loaded), variables=values, other_variables=others,
         gaps=list(gaps),
     )  # fmt: skip
@@ -306,7 +251,7 @@ class Observer:
         self._pid = os.getpid()
         self._found: dict[str, _Distribution] = {}
         self._loaded: dict[str, str] = {}
-        self._gpus: tuple[list[str], str] | None = None
+        self._gpus: machine.Answer | None = None
         self._asked = False
         self._path: list[str] = []
         self._watched: list[str] = []
@@ -388,7 +333,7 @@ class Observer:
         self._observe()
         if self._current is not None and any(gap.subject == "gpus" for gap in self._current.gaps):
             program = shutil.which("nvidia-smi")
-            answer = _ask_driver(program) if program else ([], "")
+            answer = machine.ask_driver(program) if program else machine.Answer()
             with self._lock:
                 self._gpus, self._asked = answer, True
 
@@ -418,8 +363,9 @@ class Observer:
     def _known_gpus(self) -> tuple[tuple[list[str], str], list[Gap]]:
         if self._gpus is not None:
             self._asked = False
-            return self._gpus, []
-        told = _driver()
+            gaps = [Gap(subject="gpus", reason=self._gpus.why)] if self._gpus.why else []
+            return (self._gpus.gpus, self._gpus.driver), gaps
+        told = machine.driver()
         if told[0] or not shutil.which("nvidia-smi"):
             return told, []
         return told, [Gap(subject="gpus", reason="the driver is still being asked")]
@@ -454,7 +400,7 @@ def _process_start() -> float:
     try:
         with open("/proc/self/stat", "rb") as file:
             ticks = int(file.read().rpartition(b")")[2].split()[19])
-        boot = _first(r"^btime (\d+)$", "/proc/stat")
+        boot = machine.first(r"^btime (\d+)$", "/proc/stat")
         return int(boot) + ticks / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return float("inf")  # not Linux: only later changes are noticed
