@@ -132,13 +132,13 @@ def _promote(project: Project, registry: LocalRegistry, version: int, reason: st
 
 def _next(folder: Path) -> list[tuple[str, str]]:
     return [
-        (f"cd {folder}", ""),
+        (f"cd {folder}", "then:"),
         ("mlops", "where am I"),
-        (f"mlops models {MODEL}", "versions, and who moved the names when and why"),
+        (f"mlops models {MODEL}", "versions, and who moved the names"),
         (f"mlops diff {MODEL}/1 {MODEL}/2", "what made the difference"),
-        ("mlops log", "every cell that ran; mlops show ID for one of them"),
+        ("mlops log", "every cell that ran"),
         ("mlops fsck", "verify all of it"),
-        (f"jupyter lab {NOTEBOOK}", "go on by hand: %load_ext jupyter_mlops, then %mlops"),
+        (f"jupyter lab {NOTEBOOK}", "by hand" if find_spec("jupyterlab") else "by hand (pip install jupyterlab)"),
     ]
 
 

@@ -153,7 +153,14 @@ class Facts:
     rows: Sequence[tuple[str, object]]
 
 
-Block = Text | Table | Facts
+@dataclass(frozen=True)
+class Tree:
+    """Lines of two parts: one that is shown whole, and one that gives way where the line is full."""
+
+    lines: Sequence[tuple[str, str]]
+
+
+Block = Text | Table | Facts | Tree
 
 
 @dataclass(frozen=True)
@@ -237,14 +244,27 @@ def _paint(text: str, tone: str, *, colour: bool) -> str:
 def _block_text(block: Block, *, colour: bool, columns: int) -> str:
     if isinstance(block, Text):
         return "\n".join(_paint(clean(line), block.tone, colour=colour) for line in block.text.rstrip("\n").split("\n"))
+    if isinstance(block, Tree):
+        return "\n".join(_line_text(clean(head), clean(tail), columns, colour=colour) for head, tail in block.lines)
     if isinstance(block, Facts):
         left = max((width(clean(name)) for name, _ in block.rows), default=0)
         return "\n".join(
-            f"{_paint(_pad(clean(name), left), 'dim', colour=colour)}  "
-            + _cell(value, columns - left - 2, colour=colour).rstrip()
+            (
+                f"{_paint(_pad(clean(name), left), 'dim', colour=colour)}  "
+                + _cell(value, columns - left - 2, colour=colour)
+            ).rstrip()
             for name, value in block.rows
         )
     return _table_text(block, colour=colour, columns=columns)
+
+
+def _line_text(head: str, tail: str, columns: int, *, colour: bool) -> str:
+    room = columns - width(head) - 2
+    return f"{head}  {_paint(fit(tail, room), 'dim', colour=colour)}" if tail and room > _LEAST else head
+
+
+_LEAST: Final = 8
+"""Columns of code that are worth showing."""
 
 
 def _table_text(table: Table, *, colour: bool, columns: int) -> str:
@@ -292,6 +312,9 @@ def _block_html(block: Block) -> str:
     if isinstance(block, Text):
         style = f' style="color:{_COLOUR[block.tone]}"' if block.tone in _COLOUR else ""
         return f"<pre{style}>{_html(block.text)}</pre>"
+    if isinstance(block, Tree):
+        lines = (f"{_html(head)}  {_html(tail)}".rstrip() for head, tail in block.lines)
+        return "<pre>" + "\n".join(lines) + "</pre>"
     if isinstance(block, Facts):
         rows: Iterable[Sequence[object]] = block.rows
         body = "".join(

@@ -58,6 +58,22 @@ def test_it_tells_of_a_refusal_and_a_promotion(told: tuple[Path, str]) -> None:
     assert said.index("roc_auc>=0.85") < said.index(f"{MODEL}@production is now version 2")
 
 
+def test_it_is_plain_text_that_fits_a_terminal_of_eighty_columns(told: tuple[Path, str], project: Project) -> None:
+    """It is told to a pipe here: without colours; what is wider than a terminal there is cut to it."""
+    from jupyter_mlops import views
+
+    assert "\x1b" not in told[1]
+    assert "\r" not in told[1]
+    before = told[1].split("Where the model in production comes from")[0]
+    assert [line for line in before.splitlines() if len(line) > 80] == []
+    assert "registered  models:/late-arrivals/1" in before
+    assert [line for line in told[1].split("Now it is yours")[1].splitlines() if len(line) > 80] == []
+    ref = f"models:/{MODEL}@production"
+    view = views.lineage(project, views.subject(project, ref), title=ref)
+    wide = [line for line in view.text(columns=80).splitlines() if len(line) > 80]
+    assert [line for line in wide if "…" in line] == [], "of these only what names a cell run is left"
+
+
 def test_the_refusal_is_on_record_with_the_figure_that_caused_it(project: Project) -> None:
     registry = LocalRegistry(project.store, user="test")
     refused, moved = registry.history(MODEL, "production")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyter_mlops.widgets import Facts, Mark, Table, Text, View, clean, fit, width
+from jupyter_mlops.widgets import Facts, Mark, Table, Text, Tree, View, clean, fit, width
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -34,7 +34,12 @@ class Tags(html.parser.HTMLParser):
 def everywhere(text: str) -> View:
     return View(
         title=text,
-        blocks=[Text(text), Table((text,), [(text,), (Mark(text, "bad"),)]), Facts([(text, text)])],
+        blocks=[
+            Text(text),
+            Table((text,), [(text,), (Mark(text, "bad"),)]),
+            Facts([(text, text)]),
+            Tree([(text, text)]),
+        ],
         hint=text,
     )
 
@@ -90,3 +95,10 @@ def test_a_wide_table_gives_way_in_its_widest_column() -> None:
 def test_an_answer_of_no_is_false() -> None:
     assert not View(ok=False)
     assert View()
+
+
+def test_of_a_tree_the_code_gives_way_and_never_what_names_a_cell_run() -> None:
+    tree = Tree([("4a9f3c " + "│  " * 30, "x = 1"), ("4a9f3c", "y" * 200), ("4a9f3c  as above", "")])
+    lines = View(blocks=[tree]).text(columns=80).splitlines()
+    assert lines == ["4a9f3c " + "│  " * 30, "4a9f3c  " + "y" * 71 + "…", "4a9f3c  as above"]
+    assert "y" * 200 in View(blocks=[tree]).html()

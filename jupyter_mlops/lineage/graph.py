@@ -119,7 +119,11 @@ class Graph(msgspec.Struct, frozen=True):
 
     def text(self) -> str:
         """Draw as a tree, each cell run once: beneath it what it read from outside, and the cell runs it builds on."""
-        return "\n".join(_tree(self))
+        return "\n".join("  ".join(part for part in line if part) for line in self.lines())
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The lines of that tree: what names a cell run, and its first line of code where there is one to tell."""
+        return list(_tree(self))
 
 
 def lineage(roots: Sequence[Digest], cell_run: LookUp) -> Graph:
@@ -188,7 +192,7 @@ def _edges(run: CellRun, found: Mapping[Digest, CellRun]) -> Iterator[Edge]:
             yield Edge(run.id, parent, tuple(names))
 
 
-def _tree(graph: Graph) -> Iterator[str]:
+def _tree(graph: Graph) -> Iterator[tuple[str, str]]:
     runs = {run.id: run for run in graph.runs}
     order = {run.id: place for place, run in enumerate(graph.runs)}
     below: dict[Digest, list[Edge]] = {}
@@ -202,20 +206,20 @@ def _tree(graph: Graph) -> Iterator[str]:
         via = f"  ({_few(names)})" if names else ""
         run = runs.get(digest)
         if run is None:
-            yield f"{head}{short(digest)}  is not on record here{via}"
+            yield f"{head}{short(digest)}  is not on record here{via}", ""
             continue
         if digest in drawn:
-            yield f"{head}{short(digest)}  as above{via}"
+            yield f"{head}{short(digest)}  as above{via}", ""
             continue
         drawn.add(digest)
-        yield f"{head}{short(digest)}  {_where(run)}  {_first_line(run.source)}{via}"
+        yield f"{head}{short(digest)}  {_where(run)}{via}", _first_line(run.source)
         # The nearest in time first: what came last is what the eye looks for.
         edges = sorted(below.get(digest, ()), key=lambda edge: -order[edge.parent])
         outside = [*run.files_read, *(run.ended.sources if run.ended else ())]
         for place, one in enumerate(outside):
             last = place == len(outside) - 1 and not edges
             content = short(one.digest) if one.digest else one.why or "no digest"
-            yield f"{tail}{'└─ ' if last else '├─ '}{one.kind} {one.name}  {content}"
+            yield f"{tail}{'└─ ' if last else '├─ '}{one.kind} {one.name}  {content}", ""
         for place, edge in enumerate(reversed(edges)):
             last = place == 0
             stack.append(

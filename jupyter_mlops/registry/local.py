@@ -87,13 +87,15 @@ class Registered(tuple[int, Digest]):
 
 
 def table(results: Iterable[CheckResult]) -> str:
-    """Gates and answers as plain text: gate, demanded, found, verdict."""
-    rows: list[tuple[str, ...]] = [("gate", "demanded", "found", "verdict")]
+    """Gates and answers as plain text: verdict, gate, what was found and, where it was refused, demanded."""
+    rows = []
     for one in results:
-        cells = (one.check, one.evidence.get("demanded", ""), one.evidence.get("found", one.summary))
-        rows.append((*(_shown(cell) for cell in cells), "passed" if one.passed else "REFUSED"))
-    widths = [max(len(row[at]) for row in rows) for at in range(3)]
-    return "\n".join("  ".join((*(row[at].ljust(widths[at]) for at in range(3)), row[3])).rstrip() for row in rows)
+        found = _shown(one.evidence.get("found", one.summary))
+        if not one.passed and "demanded" in one.evidence:
+            found += f" (demanded: {_shown(one.evidence['demanded'])})"
+        rows.append(("passed" if one.passed else "REFUSED", _shown(one.check), found))
+    widths = [max((len(row[at]) for row in rows), default=0) for at in range(2)]
+    return "\n".join(f"{verdict:{widths[0]}}  {gate:{widths[1]}}  {found}" for verdict, gate, found in rows)
 
 
 def _shown(text: object) -> str:

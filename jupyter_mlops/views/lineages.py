@@ -11,7 +11,7 @@ from jupyter_mlops.records import Artifact, CellStarted, CodeState, Digest, Envi
 from jupyter_mlops.views.drawing import picture
 from jupyter_mlops.views.parts import cell_json, gap_table, tagged
 from jupyter_mlops.views.subjects import NotFound, Subject
-from jupyter_mlops.widgets import Block, Facts, Text, View, size
+from jupyter_mlops.widgets import Block, Facts, Text, Tree, View, size
 
 if TYPE_CHECKING:
     from jupyter_mlops.project import Project
@@ -38,7 +38,7 @@ def lineage(project: Project, found: Subject, *, title: str, draw: bool = False)
     facts += [("environment", _environment_line(store, digest)) for digest in graph.environments()]
     facts += [("code", _code_line(store, digest)) for digest in graph.codes()]
     gaps = [gap for run in graph.runs for gap in run.gaps if gap.blocks]
-    blocks: list[Block] = [Text(graph.text()), Facts(facts), *gap_table(gaps)]
+    blocks: list[Block] = [Tree(graph.lines()), Facts(facts), *gap_table(gaps)]
     if graph.missing:
         blocks.append(Text(f"not on record here: {', '.join(map(short, graph.missing))}", tone="bad"))
     nodes, _ = graph.nodes()

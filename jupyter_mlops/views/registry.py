@@ -108,13 +108,11 @@ def model_version(project: Project, info: VersionInfo, *, known: bool = False) -
     blocks: list[Block] = [Facts(facts)]
     if rows:
         blocks.append(Table(("trained on", "type", "size", "content", "made by"), rows, right=frozenset({2})))
-    blocks += gap_table(record.gaps)
-    return View(
-        title=f"models:/{record.name}/{info.version}",
-        blocks=blocks,
-        data=record,
-        hint="This very model is that version already." if known else "",
-    )
+    unknown = [gap.reason for gap in record.gaps if gap.subject == "signature"]
+    blocks += gap_table([gap for gap in record.gaps if gap.subject != "signature"])
+    hints = ["This very model is that version already."] if known else []
+    hints += [f"What it takes is not known: {reason}" for reason in unknown]
+    return View(title=f"models:/{record.name}/{info.version}", blocks=blocks, data=record, hint="\n".join(hints))
 
 
 def _signature(store: Store, record: ModelVersion) -> object:
@@ -127,7 +125,9 @@ def _signature(store: Store, record: ModelVersion) -> object:
 
 def checks(found: Sequence[CheckResult], *, title: str) -> View:
     """What was asked, and answered; the answer is no unless all were passed."""
-    rows = [(tick(one.passed), one.check, one.summary) for one in found]
+    # what a gate demands is worth the room where it was not met
+    rows = [(tick(one.passed), one.check, one.evidence.get("found", one.summary) if one.passed else one.summary)
+            for one in found]  # fmt: skip
     passed = sum(one.passed for one in found)
     return View(
         title=f"{title}: {passed} of {len(rows)} passed",

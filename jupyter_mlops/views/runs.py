@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jupyter_mlops.records import Run, short
+from jupyter_mlops.records import Digest, ModelVersion, Run, short
 from jupyter_mlops.views.cells import cell_runs
 from jupyter_mlops.views.parts import gap_table, state_mark
 from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, duration, number, when
@@ -52,6 +52,8 @@ def run_result(project: Project, result: RunResult) -> View:
     for run in project.store.cell_runs(run=result.run, newest_first=False) if result.run else ():
         metrics.update(run.metrics)
     facts += [(name, number(value)) for name, value in sorted(metrics.items())]
+    registered = _registered(project.store, result.run)
+    facts += [("registered", f"models:/{one}") for one in registered]
     blocks: list[Block] = [Facts(facts)]
     if result.error is not None:
         blocks.append(Text(str(result.error), tone="bad"))
@@ -59,9 +61,21 @@ def run_result(project: Project, result: RunResult) -> View:
     return View(
         blocks=blocks,
         data={"run": result.run, "status": result.status, "seconds": result.seconds, "output": output,
-              "metrics": metrics},
+              "metrics": metrics, "registered": registered},
         ok=result.status == "done", code=3,
     )  # fmt: skip
+
+
+def _registered(store: Store, run: Digest | None) -> list[str]:
+    """The model versions that a run registered, as in ``delays/3``."""
+    made = {digest for digest, _, one in store.records(ModelVersion) if run is not None and one.run == run}
+    names = sorted({ref for ref in store.refs("models/") if made and "@" not in ref})
+    return [
+        f"{ref.removeprefix('models/')}/{move.number}"
+        for ref in names
+        for move in store.moves(ref)
+        if move.transition.new in made
+    ]
 
 
 def show_run(store: Store, run: Run) -> View:
