@@ -508,6 +508,8 @@ class CellEnded(Record, frozen=True, kw_only=True):
     randomness: dict[str, str] = {}
     """Generators whose state moved, each with ``seeded`` or ``unseeded``."""
     error: str = ""
+    failed_line: int = 0
+    """The line of the cell's own statement that failed, from 1; 0 where none did, or none is known."""
     gaps: list[Gap] = []
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from jupyter_mlops.lineage import names_in
 from jupyter_mlops.lineage.matching import Cell
+from jupyter_mlops.lineage.slices import slice_of
 from jupyter_mlops.lineage.staleness import staleness
 from jupyter_mlops.namespace import Delta, Namespace
 from jupyter_mlops.records import CellEnded, CellRun, CellStarted
@@ -551,11 +552,11 @@ class TracedNotebook(Notebook):
         self.count += 1
         before = self.namespace.before(source, names_in(source))
         self.variables.looked, self.variables.stored = {}, set()
-        error = ""
+        error, line = "", 0
         try:
             exec(source, self.variables)
         except Exception as problem:
-            error = repr(problem)
+            error, line = repr(problem), problem.__traceback__.tb_next.tb_lineno
         self.looked, self.stored = self.variables.looked, self.variables.stored
         self.variables.looked = self.variables.stored = None
         delta = self.namespace.after(before, cell(self.count), failed=bool(error))
@@ -566,6 +567,7 @@ class TracedNotebook(Notebook):
                 started=CellStarted(run=cell(0), source=source, cell=name, count=self.count),
                 ended=CellEnded(
                     cell_run=cell(self.count), status="error" if error else "done", error=error, after=delta.after,
+                    failed_line=line,
                     inputs=delta.inputs, outputs=delta.outputs, removed=delta.removed, gaps=delta.gaps,
                 ),
             )
@@ -736,6 +738,43 @@ def test_a_notebook_that_is_said_to_make_what_is_in_memory_does(session, straigh
 @given(sessions())
 def test_a_notebook_that_is_said_to_make_what_is_in_memory_does_in_thousands_of_sessions(session):
     check_that_yes_is_kept(*session)
+
+
+def check_that_a_slice_makes_it(steps, which):
+    """What is in memory is made again by its slice, in a namespace of its own, or the slice says why not."""
+    notebook = TracedNotebook()
+    notebook.run(START)
+    for _, source in steps:
+        notebook.run(source)
+    memory = content(notebook.variables)
+    name = sorted(memory)[which % len(memory)]
+    runs = {run.id: run for run in notebook.runs}
+    made = next(run for run in reversed(notebook.runs) if any(one.name == name for one in run.outputs))
+    found = slice_of([made.id], runs.__getitem__, names=[name], history=lambda _: notebook.runs)
+    if found.blocked:
+        return found
+    again = {"__name__": "__main__"}
+    for piece in found.pieces:
+        exec(piece.source, again)
+    assert name in again
+    assert content(again)[name] == memory[name], "\n----\n".join(piece.source for piece in found.pieces)
+    return found
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sessions(), st.integers(0, 20))
+def test_a_slice_of_a_generated_session_makes_the_same_or_says_why_not(session, which):
+    found = check_that_a_slice_makes_it(session[1], which)
+    for gap in found.blocked:  # no other reason is true of such sessions
+        assert gap.reason.startswith(("it did not come to its end", "it failed within a statement"))
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(7200)
+@settings(max_examples=8000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sessions(), st.integers(0, 20))
+def test_a_slice_makes_the_same_or_says_why_not_in_thousands_of_sessions(session, which):
+    check_that_a_slice_makes_it(session[1], which)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import nbformat
 import pytest
 
 from jupyter_mlops import views
+from jupyter_mlops.pipelines import OutputRefused, inspect_parameters, run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import CellRun
-from jupyter_mlops.reproduce import slicing
+from jupyter_mlops.reproduce import parameters, slicing
 from jupyter_mlops.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -160,3 +162,179 @@ def test_hardly_a_cell_of_all_sessions_has_a_gap_that_blocks() -> None:
     blocked = [source for *_, sources in COUNTS for source in sources]
     assert len(SESSIONS) >= 20
     assert len(blocked) <= 0.02 * sum(cells for *_, cells, _ in COUNTS), blocked
+
+
+# -- the notebook, and the words that make it ------------------------------------------------------------------------
+
+
+def sliced(player: Player, tmp_path: Path, text: str) -> tuple[Project, Path]:
+    """Play a session that is written here; the project, with its notebook on the disk."""
+    written = tmp_path / "session.txt"
+    written.write_text(text)
+    project, _ = play(player, read(written), tmp_path / "project")
+    return project, tmp_path / "project"
+
+
+SMALL = """--- markdown top
+# Work
+
+Words about it.
+--- file data.txt
+3
+--- run imports
+import json
+from pathlib import Path
+--- markdown numbers
+## Numbers
+--- run rate
+rate = 0.5  # per day
+names = ["a", "b"]
+print(rate)
+--- run unused
+other = 7
+--- run total
+total = int(Path("data.txt").read_text()) * rate * len(names)
+--- again total
+--- run token
+password = "correct-horse-battery-staple-9"
+hidden = len(password)
+--- run draw
+import random
+luck = random.random()
+"""
+
+
+def make(project: Project, what: str, output: Path, **options: Any) -> slicing.Made:
+    found = views.subject(project, what)
+    return slicing.make(project, what, found.line, found.value, output, **options)
+
+
+def test_a_slice_is_a_notebook_with_parameters_headings_and_what_it_needs(player: Player, tmp_path: Path) -> None:
+    project, folder = sliced(player, tmp_path, SMALL)
+    made = make(project, "total", folder / "train.ipynb")
+    book = json.loads((folder / "train.ipynb").read_text())
+    nbformat.validate(book)
+    assert ["".join(cell["source"]) for cell in book["cells"]] == [
+        'rate: float = 0.5  # per day\nnames: list[str] = ["a", "b"]',
+        "# Work",
+        "import json\nfrom pathlib import Path",
+        "## Numbers",
+        'total = int(Path("data.txt").read_text()) * rate * len(names)',
+    ]
+    assert book["cells"][0]["metadata"]["tags"] == ["parameters"]
+    assert [cell["id"] for cell in book["cells"]] == ["parameters", "top", "imports", "numbers", "total"]
+    assert {one.name: one.type for one in inspect_parameters(folder / "train.ipynb")} == {
+        "rate": "float", "names": "list[str]",
+    }  # fmt: skip
+    facts = book["metadata"]["jupyter_mlops"]
+    assert facts["expected"] == [{"name": "total", "kind": "variable", "digest": made.target.expected[0].digest}]
+    assert [one["name"] for one in facts["files"]] == ["data.txt"]
+    assert facts["sliced_from"] == ["work.ipynb"]
+    assert book["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_a_file_that_is_there_is_never_replaced_unasked(player: Player, tmp_path: Path) -> None:
+    project, folder = sliced(player, tmp_path, SMALL)
+    (folder / "mine.ipynb").write_text("mine")
+    with pytest.raises(OutputRefused, match="there already"):
+        make(project, "total", folder / "mine.ipynb")
+    assert (folder / "mine.ipynb").read_text() == "mine"
+    make(project, "total", folder / "mine.ipynb", force=True)
+    assert json.loads((folder / "mine.ipynb").read_text())["nbformat"] == 4
+
+
+def test_a_masked_secret_is_a_reason_to_refuse_and_is_never_written(player: Player, tmp_path: Path) -> None:
+    project, folder = sliced(player, tmp_path, SMALL)
+    with pytest.raises(slicing.SliceRefused, match="a secret was masked in its source"):
+        make(project, "hidden", folder / "out.ipynb")
+    assert not (folder / "out.ipynb").exists()
+
+
+def test_what_is_not_seeded_is_written_only_when_allowed_and_says_so(player: Player, tmp_path: Path) -> None:
+    project, folder = sliced(player, tmp_path, SMALL)
+    with pytest.raises(slicing.SliceRefused, match="random is drawn from, and was never seeded"):
+        make(project, "luck", folder / "luck.ipynb")
+    make(project, "luck", folder / "luck.ipynb", allow_unseeded=True)
+    book = json.loads((folder / "luck.ipynb").read_text())
+    assert "never seeded" in "".join(book["cells"][0]["source"])
+    assert "never seeded" in book["metadata"]["jupyter_mlops"]["unseeded"][0]
+
+
+def test_what_no_cell_made_can_not_be_sliced(player: Player, tmp_path: Path) -> None:
+    project, folder = sliced(player, tmp_path, SMALL)
+    with pytest.raises(slicing.SliceRefused, match=r"data.txt was made by no recorded cell"):
+        make(project, "data.txt", folder / "out.ipynb")
+
+
+def test_a_slice_run_headless_makes_the_same_and_a_changed_one_is_told(player: Player, tmp_path: Path) -> None:
+    project, folder = sliced(player, tmp_path, SMALL)
+    made = make(project, "total", folder / "train.ipynb", check_it=True)
+    assert made.checked == slicing.Checked(same=True)
+    text = json.dumps(made.book).replace("rate * len", "rate + len")
+    other = slicing.check(project, made.slice, json.loads(text), made.target)
+    assert not other.same
+    assert [name for name, _, _ in other.differs] == ["total"]
+    assert other.first.startswith("cell total: total was ")
+
+
+def test_the_shell_s_word_writes_a_slice_and_its_exit_code_says_whether_it_holds(
+    player: Player, tmp_path: Path
+) -> None:
+    _, folder = sliced(player, tmp_path, SMALL)
+    words = [sys.executable, "-m", "jupyter_mlops", "slice"]
+    done = subprocess.run([*words, "total", "-o", "t.ipynb"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "A notebook that makes total" in done.stdout
+    refused = subprocess.run([*words, "luck", "-o", "l.ipynb"], cwd=folder, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "--allow-unseeded" in refused.stderr
+    assert not (folder / "l.ipynb").exists()
+    again = subprocess.run([*words, "total", "-o", "t.ipynb"], cwd=folder, capture_output=True, text=True)
+    assert again.returncode == 2 or "there already" in again.stderr
+
+
+def test_the_example_notebook_s_model_and_metric_are_made_again_by_their_slices(tmp_path: Path) -> None:
+    example = next((ROOT / "example_notebooks").glob("*.ipynb"))
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / example.name).write_bytes(example.read_bytes())
+    Store.create(folder / ".mlops").close()
+    project = Project(folder)
+    result = run_notebook(folder / example.name, project=project)
+    assert result.status == "done", result.error
+    keys = {key for run in project.store.cell_runs(run=result.run) for key in run.metrics}
+    assert keys
+    made = make(project, sorted(keys)[0], folder / "slice.ipynb", check_it=True)
+    assert made.checked == slicing.Checked(same=True), made.checked
+    project.store.close()
+
+
+@pytest.mark.parametrize(
+    ("sources", "lines"),
+    [
+        (["x = 1\ny = x"], ["x: int = 1"]),
+        (["x = 1\nx = 2\ny = x"], []),
+        (["x = 1\ny = x", "x = 1"], []),
+        (["print(x)", "x = 1\ny = x"], []),
+        (["x = 1", "for x in y: pass"], []),
+        (["x = 1\ndef f():\n    global x\n    x = 2", "f(); x"], []),
+        (["x = 1; y = x"], []),
+        (["x = {1, 2}\ny = x"], []),
+        (["x = None\ny = x"], ["x = None"]),
+        (["x: int = 1\ny = x"], ["x: int = 1"]),
+        (["x: T = 1\ny = x"], []),
+        (["x = -1.5\ny = x"], ["x: float = -1.5"]),
+        (["x = {'a': 1}\ny = x"], ["x: dict[str, int] = {'a': 1}"]),
+        (["x = 1"], []),
+        (["if a:\n    x = 1\ny = x"], []),
+        (["x = 'é'  # ü\ny = x"], ["x: str = 'é'  # ü"]),
+        (["%%time\nx = 1", "y = x"], []),
+        (["x = 1", "%cd {x}"], ["x: int = 1"]),
+        (["x = 1", "del x"], []),
+    ],
+)
+def test_only_names_bound_once_by_a_literal_are_moved(sources: list[str], lines: list[str]) -> None:
+    moved = parameters.move(sources)
+    assert list(moved.lines) == lines
+    left = "\n".join(moved.sources)
+    assert sum(source.count("\n") + 1 for source in sources) - len(lines) >= left.strip("\n").count("\n")

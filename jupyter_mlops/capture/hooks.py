@@ -312,7 +312,7 @@ class Hooks:
         assert one.digest is not None
         displays, gaps, published = self.displays.end(one.request) if one.request else ([], [], "")
         one.gaps += gaps
-        status, error = self._outcome(result, published)
+        status, error, line = self._outcome(result, published)
         what: dict[str, Any] = {}
         try:
             self._probe("post")
@@ -334,7 +334,8 @@ class Hooks:
         session.write(
             CellEnded(
                 cell_run=one.digest, status=status, seconds=round(max(0.0, ended - one.began), 6), displays=displays,
-                overhead=round(one.overhead + time.perf_counter() - began, 6), error=error, gaps=gaps, **what,
+                overhead=round(one.overhead + time.perf_counter() - began, 6), error=error, failed_line=line, gaps=gaps,
+                **what,
             )
         )  # fmt: skip
         session.namespace.idle()
@@ -399,24 +400,24 @@ class Hooks:
             self._asked[digest] = makers[0] if makers else None
         return self._asked.get(digest)
 
-    def _outcome(self, result: Any, published: str) -> tuple[str, str]:
-        """How a cell ended: its status, and its error in words."""
+    def _outcome(self, result: Any, published: str) -> tuple[str, str, int]:
+        """How a cell ended: its status, its error in words, and the line of its own that failed."""
         if result is None:
-            return "interrupted", ""
+            return "interrupted", "", 0
         before = getattr(result, "error_before_exec", None)
         during = getattr(result, "error_in_exec", None)
         error = before if before is not None else during
         if error is None:
-            return "done", ""
+            return "done", "", 0
         name = type(error).__name__
         if name in _INTERRUPTED:
             status = "interrupted"
         else:
             status = "syntax" if before is not None and isinstance(before, SyntaxError) else "error"
         text = published if published.startswith(name) else _said(name, error)
-        line = _line_of(error, self.shell)
+        own, line = _lines_of(error, self.shell)
         text = self.session.redactor.text(text[:10_000])[0]
-        return status, f"{text} (line {line})" if line else text
+        return status, f"{text} (line {line})" if line else text, own if before is None else 0
 
 
 def _source(info: Any) -> str:
@@ -437,18 +438,19 @@ def _said(name: str, error: BaseException) -> str:
     return name
 
 
-def _line_of(error: BaseException, shell: Any) -> int:
-    """The last line of a cell that an error passed through."""
-    if isinstance(error, SyntaxError):
-        return error.lineno if type(error.lineno) is int else 0
-    line, trace = 0, error.__traceback__
+def _lines_of(error: BaseException, shell: Any) -> tuple[int, int]:
+    """The first and the last line of cells that an error passed through: where it left its own, where it arose."""
+    first, line, trace = 0, 0, error.__traceback__
     names = getattr(getattr(shell, "compile", None), "_filename_map", {})
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if file in names or file.startswith("<ipython-input"):
             line = trace.tb_lineno
+            first = first or line
         trace = trace.tb_next
-    return line
+    if isinstance(error, SyntaxError):
+        line = error.lineno if type(error.lineno) is int else 0
+    return first, line
 
 
 def _running_cell() -> Any:

@@ -11,7 +11,6 @@ What the record does not know is a gap on the way (`Slice.blocked`), never a gue
 from __future__ import annotations
 
 import ast
-import builtins
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +41,7 @@ from jupyter_mlops.records import Artifact, CellRun, Digest, Gap, short
 History = Callable[[Digest], Sequence[CellRun]]
 """Gives all cell runs of a session, oldest first."""
 
+_GLOBAL: Final = re.compile(r"\bglobal\s+([\w, ]+)")
 _MASKED: Final = "<redacted"
 _SETS_UP: Final = re.compile(
     r"^[ \t]*(?:%|.*\b(?:environ|filterwarnings|simplefilter|resetwarnings|seterr|set_printoptions|set_option|options"
@@ -52,7 +52,8 @@ _SETS_UP: Final = re.compile(
 _DATABASES: Final = ("sqlite:///", "duckdb:///")
 _WRITES: Final = re.compile(r"\s*(?!select\b|pragma\b|explain\b|with\b|show\b|describe\b|values\b)\w", re.IGNORECASE)
 _NUMBERED: Final = re.compile(r"_\d+|Out|_oh|In|_ih|_i\d*|_ii|_iii")
-_NOT_ALONE: Final = ("threads", "variables")  # subjects of gaps that say that something else ran meanwhile
+_NOT_ALONE: Final = (("threads", "changes may be theirs"), ("variables", "another cell ran at the same time"))
+"""Gaps that do not block lineage, and say that something else may have changed what this cell left."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -138,6 +139,7 @@ class _Session:
         self.makers: dict[str, list[int]] = {}
         self.writers: dict[str, list[int]] = {}
         self.movers: dict[str, list[int]] = {}
+        self.removers: dict[str, list[int]] = {}
         self.changers: dict[str, list[int]] = {}  # of databases
         self.modules: dict[str, list[tuple[int, Artifact]]] = {}
         for place, run in enumerate(self.runs):
@@ -149,6 +151,8 @@ class _Session:
             if ended.files_written:
                 for one in run.files_written:
                     self.writers.setdefault(one.name, []).append(place)
+            for name in ended.removed:
+                self.removers.setdefault(name, []).append(place)
             for generator in ended.randomness:
                 self.movers.setdefault(generator, []).append(place)
             for one in ended.sources:
@@ -158,6 +162,15 @@ class _Session:
                 self.modules.setdefault(one.type, []).append((place, one))
         self.module_files = {one.name for versions in self.modules.values() for _, one in versions}
         self._aliases: dict[str, str] | None = None
+        self._declared: frozenset[str] | None = None
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """Names that some function of the session binds as a global."""
+        if self._declared is None:
+            found = [name for run in self.runs if "global" in run.source for name in _GLOBAL.findall(run.source)]
+            self._declared = frozenset(name for names in found for name in re.findall(r"\w+", names))
+        return self._declared
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -257,12 +270,14 @@ class _Walk:
             while self.due:
                 self.follow(self.due.pop())
             self.settings()
+            self.unbound()
             if not self.due:
                 return
 
     def follow(self, part: Part) -> None:
-        reads = part.plan()
         session = self.session(part.run)
+        part.declared = session.declared
+        reads = part.plan()
         for name in reads:
             if not part.whole or name in part.names or not self._only_changed(part, name):
                 self.read(part, part.inputs[name])
@@ -412,7 +427,7 @@ class _Walk:
     def imported(self, part: Part, session: _Session) -> None:
         """Local modules that it imports, and the cell runs that wrote them."""
         here = session.place[part.run.id]
-        for name in _modules_named(part.kept()):
+        for name in _modules_named(part):
             for known, versions in session.modules.items():
                 if known != name and not name.startswith(known + ".") and not known.startswith(name + "."):
                     continue
@@ -426,7 +441,7 @@ class _Walk:
         for part in parts:
             session = self.session(part.run)
             here = session.place[part.run.id]
-            named = [name for name in _modules_named(part.kept()) if name in session.modules]
+            named = [name for name in _modules_named(part) if name in session.modules]
             if not named:
                 continue
             users = {here}
@@ -449,6 +464,44 @@ class _Walk:
                 for one in found.values():
                     if self.writer(session, part, one) is None:
                         self.files[one.name, one.digest] = one
+
+    def unbound(self) -> None:
+        """A name that was not there, or was the builtin, when a cell looked it up: who took it away is needed too."""
+        if len(self.sessions) == 1 and not any(session.removers for session in self.sessions.values()):
+            return  # what a cell mentions and is there is among what it read
+        bound: dict[str, Digest] = {}
+        for part in self.ordered():
+            session = self.session(part.run)
+            if part.whole:
+                functions = [
+                    read
+                    for name, node in self._functions(part).items()
+                    for read in names_of([node, ast.Expr(ast.Name(name, ast.Load()))]).reads
+                ]
+                for name in (*part.cell.names.reads, *functions):
+                    if name in bound and name not in part.inputs and bound[name] != part.run.id:
+                        self._taken_away(session, part, name)
+            for one in part.kept():
+                for name in one.names.writes:
+                    bound[name] = part.run.id
+                for name in one.names.deletes:
+                    bound.pop(name, None)
+            for name in part.run.ended.removed if part.whole and part.run.ended else ():
+                bound.pop(name, None)
+
+    def _taken_away(self, session: _Session, part: Part, name: str) -> None:
+        here = session.place[part.run.id]
+        place = session.before(session.removers.get(name, []), here)
+        made = session.before(session.makers.get(name, []), here)
+        if place is not None and (made is None or made <= place):
+            self.ask(session.runs[place].id, whole=True)
+        elif made is not None:
+            self.gap(name, f"cell run {short(part.run.id)} looked it up, and what it found is not on record")
+
+    def ordered(self) -> list[Part]:
+        """What is needed, in the order in which it ran."""
+        parts = sorted(self.parts.values(), key=lambda part: (part.run.time, part.run.seq))
+        return [part for part in parts if part.whole or part.places]
 
     # -- settings ----------------------------------------------------------------------------------------------------
 
@@ -488,7 +541,7 @@ class _Walk:
             for one in (*part.inputs.values(), *part.run.outputs) if part.whole else ():
                 found.add(one.type.partition(".")[0])
                 found.add(session.aliases.get(one.name, "").partition(".")[0])
-            for name in _modules_named(part.kept()):
+            for name in _modules_named(part):
                 found.add(name.partition(".")[0])
                 if name in session.modules:
                     found.update(("pandas", "matplotlib", "sklearn", "torch"))  # who knows what it uses
@@ -497,14 +550,11 @@ class _Walk:
     # -- the answer --------------------------------------------------------------------------------------------------
 
     def slice(self, roots: Sequence[Digest], names: Sequence[str]) -> Slice:
-        parts = sorted(self.parts.values(), key=lambda part: (part.run.time, part.run.seq))
-        parts = [part for part in parts if part.whole or part.places]
+        parts = self.ordered()
         for part in parts:
             self.gaps.update({(gap.subject, gap.reason): gap for gap in _hindrances(part)})
         self.databases(parts)
         self.modules(parts)
-        for gap in _shadowed(parts):
-            self.gaps[gap.subject, gap.reason] = gap
         makes = []
         for root in roots:
             if root in self.parts:
@@ -536,6 +586,8 @@ class _Walk:
         """Why what is asked for may be another in another run: followed from statement to statement."""
         tainted: dict[str, Gap] = {}
         beyond = self._beyond(parts)
+        if not beyond and not self.unseeded:
+            return
         for part in parts:
             subject = f"cell run {short(part.run.id)}"
             drawn = self.unseeded.get(part.run.id)
@@ -552,7 +604,9 @@ class _Walk:
                         tainted[name] = why
                     if not one.names.writes and not _only_shows(one.node):
                         effects[subject] = why
-            if drawn and part.whole:
+            if (
+                drawn and part.whole and not all(one.kind for one in part.kept())
+            ):  # else a library drew as it was loaded
                 for artifact in part.run.outputs:
                     tainted[artifact.name] = Gap(subject=subject, reason=drawn)
                 effects[subject] = Gap(subject=subject, reason=drawn)
@@ -589,14 +643,22 @@ def _is_opaque(one: Artifact) -> bool:
     return one.digest is None and one.type != "module" and one.why != "secret"
 
 
-def _modules_named(statements: Iterable[Statement]) -> Iterator[str]:
-    for one in statements:
-        for part in ast.walk(one.node):
-            if isinstance(part, ast.Import):
-                yield from (alias.name for alias in part.names)
-            elif isinstance(part, ast.ImportFrom) and part.module:
-                yield part.module
-                yield from (f"{part.module}.{alias.name}" for alias in part.names)
+def _called(part: Part) -> set[str]:
+    """What the text calls by a bare name, also in functions."""
+    calls = (node.func for one in part.kept() for node in ast.walk(one.node) if isinstance(node, ast.Call))
+    return {func.id for func in calls if isinstance(func, ast.Name)}
+
+
+def _modules_named(part: Part) -> Iterator[str]:
+    if "import" not in part.source:
+        return
+    for one in part.kept():
+        for node in ast.walk(one.node):
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                yield node.module
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def _changed(node: ast.AST) -> Iterator[str]:
@@ -633,33 +695,17 @@ def _hindrances(part: Part) -> Iterator[Gap]:
         yield Gap(subject=subject, reason="its source is not on record any more", blocks=True)
     if _MASKED in part.source:
         yield Gap(subject=subject, reason="a secret was masked in its source", blocks=True)
-    names = names_of([one.node for one in part.kept()])
-    asks = sorted((names.reads & {"input"}) - part.inputs.keys())
-    if asks or re.search(r"\bgetpass\s*\(", part.source):
-        yield Gap(subject=subject, reason="it asks a person (input)", blocks=True)
+    if "input" in part.source or "getpass" in part.source:
+        reads = names_of([one.node for one in part.kept()]).reads | _called(part)
+        if reads & {"input", "getpass"} - part.inputs.keys() or re.search(r"\bgetpass\s*\(", part.source):
+            yield Gap(subject=subject, reason="it asks a person (input)", blocks=True)
     if not part.whole:
         return
     for gap in run.gaps:
-        if gap.blocks or gap.subject in _NOT_ALONE:
+        if gap.blocks or any(gap.subject == who and gap.reason.startswith(why) for who, why in _NOT_ALONE):
             yield msgspec.structs.replace(gap, blocks=True)
     for name in part.cell.names.opaque:
         yield Gap(subject=name, reason="what it reads and changes cannot be told", blocks=True)
     for name in sorted(part.cell.names.reads):
         if _NUMBERED.fullmatch(name) and name not in part.inputs:
             yield Gap(subject=name, reason="cells are counted anew in another notebook", blocks=True)
-
-
-def _shadowed(parts: Sequence[Part]) -> Iterator[Gap]:
-    """A builtin that the slice would hide at a moment when it was not hidden."""
-    bound: dict[str, Digest] = {}
-    for part in parts:
-        if part.whole:
-            for name in part.cell.names.reads:
-                if name in bound and name not in part.inputs and hasattr(builtins, name):
-                    reason = f"it was the builtin for cell run {short(part.run.id)}, and is bound before it here"
-                    yield Gap(subject=name, reason=reason, blocks=True)
-        for one in part.kept():
-            for name in one.names.writes:
-                bound[name] = part.run.id
-            for name in one.names.deletes:
-                bound.pop(name, None)

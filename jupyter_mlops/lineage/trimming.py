@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import builtins
 import io
-import re
 import tokenize
 from collections.abc import Sequence
 from typing import Final
@@ -13,8 +12,6 @@ from typing import Final
 from jupyter_mlops.lineage.names import names_of
 from jupyter_mlops.lineage.statements import DEFINITION, IMPORT, LITERAL, Cell, Statement, cell_of
 from jupyter_mlops.records import Artifact, CellRun, Gap, short
-
-_FAILED_AT: Final = re.compile(r"\(line (\d+)\)\s*\Z")
 
 
 class Part:
@@ -36,11 +33,12 @@ class Part:
         What was altered in it, in words.
     """
 
-    __slots__ = ("asked", "cell", "inputs", "names", "note", "places", "run", "source", "statements")
+    __slots__ = ("asked", "cell", "declared", "inputs", "names", "note", "places", "run", "source", "statements")
 
     def __init__(self, run: CellRun) -> None:
         self.run = run
         self.cell: Cell = cell_of(run.source)
+        self.declared: frozenset[str] = frozenset()  # names that functions of the session bind as globals
         self.names: set[str] = set()
         self.statements: set[int] = set()  # asked for by their place, whatever they bind
         self.asked = False  # as a whole
@@ -72,7 +70,7 @@ class Part:
     def _trimmed(self) -> list[str] | None:
         """Take only what is needed, where that is proved to be the same; None where it is not."""
         statements = self.cell.statements
-        if not statements or not self.cell.separable:
+        if not statements or not self.cell.separable or not _REBINDS.isdisjoint(self.cell.names.opaque):
             return None
         last = self.failed_at()
         kept = set(self.statements)
@@ -108,6 +106,8 @@ class Part:
     def _stands_alone(self, place: int, name: str) -> bool:
         """Whether the statement that binds a name stands on its own as far as that name goes."""
         one = self.cell.statements[place]
+        if name in self.declared and any(_calls(other.node) for other in self.cell.statements):
+            return False  # a function may bind it anew
         if one.kind == IMPORT or (one.kind == LITERAL and one.constant):
             return True
         others = [other.node for at, other in enumerate(self.cell.statements) if at != place]
@@ -122,8 +122,7 @@ class Part:
         run = self.run
         if run.status == "done":
             return len(self.cell.statements)
-        found = _FAILED_AT.search(run.ended.error) if run.ended is not None else None
-        line = int(found[1]) if found else 0
+        line = run.ended.failed_line if run.ended is not None else 0
         for place, one in enumerate(self.cell.statements):
             if one.last >= line:
                 return place
@@ -135,15 +134,20 @@ class Part:
         if run.status == "done" or not self.whole:
             return None
         subject = f"cell run {short(run.id)}"
-        found = _FAILED_AT.search(run.ended.error) if run.ended is not None else None
-        if run.status != "error" or found is None or not statements or not self.cell.separable:
+        if (
+            run.status != "error"
+            or run.ended is None
+            or not run.ended.failed_line
+            or not statements
+            or not self.cell.separable
+        ):
             return Gap(subject=subject, reason=f"it did not come to its end ({run.status})", blocks=True)
         place = self.failed_at()
         before, failing = statements[:place], statements[place]
         made = {one.name for one in run.outputs}
         done = names_of([one.node for one in before])
         touched = {node.id for node in ast.walk(failing.node) if isinstance(node, ast.Name)}
-        error = run.ended.error.partition(":")[0] if run.ended is not None else ""
+        error = run.ended.error.partition(":")[0]
         text = self.cell.text(frozenset(range(place)))
         if made - done.writes or made & touched or run.files_written:
             lines = self.cell.source.splitlines()[failing.first - 1 : failing.last]
@@ -160,6 +164,13 @@ class Part:
             self.note = f"it failed with {error} in its line {failing.first}: it ends before that"
         self.source = text
         return None
+
+
+_REBINDS: Final = frozenset({"exec", "eval", "execfile", "globals", "locals", "vars", "__import__", "%run"})
+
+
+def _calls(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Call) for part in ast.walk(node))
 
 
 def binds(one: Statement, name: str) -> bool:
