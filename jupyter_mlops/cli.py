@@ -254,12 +254,47 @@ def show(place: Place, what: str) -> View:
 @mlops.command()
 @click.argument("old")
 @click.argument("new")
+@click.option("--key", metavar="COLUMN[,COLUMN]", help="Columns that make two rows of tables one.")
 @here
-def diff(place: Place, old: str, new: str) -> View:
-    """What is different between two cell runs, runs, environments or model versions. Ends with 1 if anything is."""
-    from jupyter_mlops import views
+def diff(place: Place, old: str, new: str, key: str | None) -> View:
+    """What is different between two cell runs, runs, environments, model versions or values. Ends with 1 if anything.
 
+    Variables of this kernel and files of tables are compared by columns and rows; `NAME@CELL_RUN` is a version that is
+    on record.
+    """
+    from jupyter_mlops import compare, views
+
+    columns = tuple(name.strip() for name in key.split(",")) if key else ()
+    before, after = (_content(place, what) for what in (old, new))
+    if before is not None and after is not None:
+        found = compare.values(before[0], after[0], key=columns)
+        return views.difference(found, title=f"{old} → {new}")
+    if columns:
+        raise WrongUse(
+            "rows can be matched only where both contents are at hand",
+            next="give variables of this kernel, or files of tables (csv, parquet, feather, json lines)",
+        )
     return views.diff(place.project, _subject(place, old), _subject(place, new))
+
+
+def _content(place: Place, what: str) -> tuple[Any] | None:
+    """The value itself that a reference means, in a tuple of its own, where it is at hand."""
+    from jupyter_mlops import compare
+    from jupyter_mlops.records import Artifact
+
+    if place.variables is not None and what in place.variables:
+        return (place.variables[what],)
+    path = Path(what)
+    if path.is_file():
+        table = compare.read_table(path.name, path)
+        return None if table is None else (table,)
+    if "@" in what or "." in what:
+        found = _subject(place, what)
+        store = place.project.store
+        if isinstance(found.value, Artifact) and found.value.digest and store.has(found.value.digest):
+            table = compare.read_table(found.value.name, store.get(found.value.digest))
+            return None if table is None else (table,)
+    return None
 
 
 @mlops.command()

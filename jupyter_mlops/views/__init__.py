@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jupyter_mlops.views.cells import cell_runs
 from jupyter_mlops.views.checkpoints import checkpointing, checkpoints, returned
-from jupyter_mlops.views.diffs import diff
+from jupyter_mlops.views.diffs import diff, difference
 from jupyter_mlops.views.environments import environment, environment_diff
 from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
 from jupyter_mlops.views.registry import checks, model, model_version, models, moved
@@ -29,6 +29,7 @@ __all__ = [
     "checks",
     "created",
     "diff",
+    "difference",
     "doctor",
     "drawn",
     "environment",
