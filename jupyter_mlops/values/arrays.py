@@ -239,7 +239,10 @@ def _objects(bring: Bringing, node: list[Any], number: int) -> Any:
                 flat[at] = one
         whole.flags.writeable = writeable is True
 
-    bring.later(fill)
+    if all(type(row) is dict or all(map(bring.plain, row)) for row in rows):
+        fill()  # labels are looked up by their hashes as soon as an index is made of them
+    else:
+        bring.later(fill)
     return whole
 
 

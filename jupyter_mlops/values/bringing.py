@@ -34,6 +34,10 @@ _LIBRARIES: Final = {
     "sk": "estimators", "code": "definitions", "of": "instances",
 }  # fmt: skip
 _DEEPEST: Final = 150
+_LEAVES: Final = frozenset({
+    "text", "bytes", "date", "datetime", "time", "timedelta", "decimal", "fraction", "uuid", "pd.moment", "pd.period",
+    "pd.interval", "pd.missing", "np.scalar", "posixpath", "code.named", "code.module",
+})  # fmt: skip
 _double = struct.Struct("<d")
 _MISSING: Final = object()
 
@@ -173,6 +177,18 @@ class Bringing:
         if len(found) != count:
             raise ManifestRefused("kept items are refused", cause="they are not as many as they say")
         return found
+
+    def plain(self, raw: Any, depth: int = 0) -> bool:
+        """Whether a value is nothing that could hold what is being made: then it need not wait."""
+        if type(raw) is not list or raw[0] != "@":
+            return True
+        number = raw[1]
+        if type(number) is not int or not 0 <= number < len(self.manifest.nodes):
+            return True  # refused when it is made
+        kind, *rest = self.manifest.nodes[number]
+        if kind == "tuple" and depth < 20 and rest:
+            return type(rest[0]) is dict or all(self.plain(one, depth + 1) for one in rest[0])
+        return kind in _LEAVES
 
     def keys(self, raw: Any) -> list[Any]:
         """Items that are looked up by their hashes.
