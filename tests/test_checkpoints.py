@@ -265,3 +265,39 @@ def test_a_list_of_variables_from_elsewhere_is_read_as_anybodys(start) -> None:
         listing = json.loads(store.get(found.variables))
     assert set(listing["names"]) == {"xs"}
     assert msgspec.json.decode(msgspec.json.encode(found), type=type(found)) == found
+
+
+def test_what_was_there_before_recording_is_kept_once_and_its_aliases_too(project_folder: Path, start) -> None:
+    kernel = start(on=False)
+    kernel.client.execute_interactive("xs = [1]; ys = {'held': xs}; plain = 5", silent=True, timeout=60)
+    kernel.step("%mlops checkpoint on")
+    kernel.step("one = 1")
+    kept = kernel.cell("one = 1").checkpoint
+    assert kept is not None
+    assert kept.names == ["one"]
+    kernel.step("xs.append(2)")
+    kept = kernel.cell("xs.append").checkpoint
+    assert kept is not None
+    assert {"xs", "ys"} <= set(kept.names)
+    kernel.step("xs = ys = None")
+    kernel.back_to("one = 1")
+    assert kernel.value("(xs, ys['held'] is xs)") == "([1], True)"
+
+
+def test_an_object_far_inside_a_large_one_is_still_one_with_its_name(start) -> None:
+    kernel = start()
+    kernel.step("deep = [[[n] for n in range(20_000)]]; inner = deep[0][19_999]")
+    kernel.step("inner.append('here')")
+    kernel.step("inner = deep = None")
+    kernel.back_to("inner.append")
+    assert kernel.value("(inner is deep[0][19_999], inner)") == "(True, [19999, 'here'])"
+
+
+def test_present_values_that_are_kept_nowhere_are_named_before_they_go(start) -> None:
+    kernel = start()
+    kernel.step("xs = [1]")
+    kernel.run("%mlops checkpoint off")
+    kernel.run("ys = [2]; xs = [3]")
+    shown = kernel.back_to("xs = [1]", "--dry-run")
+    assert "kept nowhere else" in shown
+    assert kernel.value("(xs, ys)") == "([3], [2])"

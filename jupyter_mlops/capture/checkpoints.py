@@ -29,6 +29,7 @@ from jupyter_mlops.records import Artifact, CellRun, CellSettled, Checkpoint, Di
 
 if TYPE_CHECKING:
     from jupyter_mlops.capture.run import Session
+    from jupyter_mlops.namespace import Seen
 
 LIST: Final = "variables-1"
 _CALLED_OFF: Final = "the next cell began before they were kept"
@@ -101,7 +102,7 @@ class Checkpoints:
         self.session = session
         self.on = False
         self._listed: dict[str, Held] = {}
-        self._ids: dict[str, int] = {}
+        self._stamps: dict[str, Any] = {}
         self._known: dict[values.Claim, Digest] = {}
         self._worker: threading.Thread | None = None
         self._budget = Budget()
@@ -157,7 +158,7 @@ class Checkpoints:
         """Keep what changed since the last time, with all that shares with it."""
         session = self.session
         now = session.namespace.versions()
-        changed = [name for name, (value, artifact) in now.items() if not self._is_listed(name, value, artifact)]
+        changed = [name for name, seen in now.items() if not self._is_listed(name, seen)]
         gone = self._listed.keys() - now.keys()
         # What shared with a name that changed or went may share with nothing any more, or with others.
         mates = {held.manifest for name in (*changed, *gone) if (held := self._listed.get(name)) and held.manifest}
@@ -166,10 +167,12 @@ class Checkpoints:
         listed = {name: held for name, held in self._listed.items() if name in now and name not in fresh}
         kept = values.Kept(None, [], {})
         if fresh:
-            artifacts = {name: now[name][1] or self._seen(name, now[name][0], budget) for name in now if name in fresh}
+            artifacts = {
+                name: seen.artifact or self._seen(name, seen, budget) for name, seen in now.items() if name in fresh
+            }
             facts = session.namespace.facts()
             kept = values.keep(
-                {name: now[name][0] for name in artifacts}, session.store,
+                {name: now[name].value for name in artifacts}, session.store,
                 digests={name: one.digest for name, one in artifacts.items()},
                 columns={name: found for name, one in artifacts.items() if (found := self._columns(one, facts))},
                 secret=session.redactor.secret, known=self._known, space=session.variables, budget=budget,
@@ -179,24 +182,23 @@ class Checkpoints:
         listing = Variables(names=listed, generators=self._generators(budget))
         variables = session.store.put(msgspec.json.encode(listing), check=budget.check)
         self._listed = listed
-        self._ids = {name: id(now[name][0]) for name in listed}
+        self._stamps = {name: now[name].stamp for name in listed}
         left = [Gap(subject=name, reason=held.why) for name, held in listed.items() if held.why]
         return Checkpoint(variables=variables, names=sorted(kept.names), left=left, size=kept.size)
 
-    def _is_listed(self, name: str, value: Any, artifact: Artifact | None) -> bool:
-        held = self._listed.get(name)
-        return (
-            held is not None and self._ids.get(name) == id(value) and artifact is not None and artifact == held.artifact
-        )
+    def _is_listed(self, name: str, seen: Seen) -> bool:
+        """Whether a variable is, as far as has been seen, what the list of the last time says."""
+        return name in self._listed and self._stamps.get(name) == seen.stamp
 
-    def _seen(self, name: str, value: Any, budget: Budget) -> Artifact:
-        """The version of a variable that no cell has mentioned yet."""
-        if type(value) is types.ModuleType:
+    def _seen(self, name: str, seen: Seen, budget: Budget) -> Artifact:
+        """The version of a variable that no cell has mentioned yet, or that one may have changed since it was seen."""
+        if type(seen.value) is types.ModuleType:
             return Artifact(name=name, kind="variable", type="module")
-        found = fingerprint(value, budget=budget)
+        found = fingerprint(seen.value, budget=budget)
         return Artifact(
-            name=name, kind="variable", digest=found.digest, size=found.size, type=found.type, why=found.why
-        )
+            name=name, kind="variable", digest=found.digest, size=found.size, type=found.type, why=found.why,
+            made=seen.stamp[2],
+        )  # fmt: skip
 
     def _columns(self, artifact: Artifact, facts: dict[Digest, bytes]) -> list[str | None]:
         """The fingerprints of a frame's columns, or an array's own, as the record has them."""
@@ -245,10 +247,10 @@ class Checkpoints:
         removed = sorted(name for name in now if name not in target.names)
         runs = self._makers(target, left) if left else []
         replaced = sorted(
-            name for name, (value, artifact) in now.items()
-            if name not in stayed and name not in left and not (
-                self._is_listed(name, value, artifact) and (self._listed[name].manifest or target.names.get(name))
-            ) and type(value) is not types.ModuleType and (name in removed or target.names[name].manifest)
+            name for name, seen in now.items()
+            if (name in removed or (name in wanted and wanted[name].manifest is not None))
+            and not (self._is_listed(name, seen) and self._listed[name].manifest is not None)
+            and type(seen.value) is not types.ModuleType
         )  # fmt: skip
         brought = sorted(name for name, held in wanted.items() if held.manifest is not None)
         answer = Returned(
@@ -281,7 +283,8 @@ class Checkpoints:
         if session.generators is not None:
             session.generators.given()
         self._listed = {name: held for name, held in target.names.items() if name in made or name in stayed}
-        self._ids = {name: id(space[name]) for name in self._listed}
+        now = session.namespace.versions()
+        self._stamps = {name: now[name].stamp for name in self._listed if name in now}
         self._back_to = cell_run
         return msgspec.structs.replace(answer, brought=sorted(made), left=left, runs=runs, reran=again is not None)
 
@@ -301,17 +304,17 @@ class Checkpoints:
             raise NotCheckedOut(
                 "the list of variables is damaged", cause=str(error)[:200], next="mlops fsck"
             ) from error
-        if target.format != LIST or not all(name.isidentifier() for name in target.names):
+        if target.format != LIST or not all(map(self.session.namespace.visible, target.names)):
             raise NotCheckedOut("the list of variables is refused", cause="it is none that is known here")
         return target
 
-    def _unmoved(self, target: Variables, now: dict[str, tuple[Any, Artifact | None]]) -> set[str]:
+    def _unmoved(self, target: Variables, now: dict[str, Seen]) -> set[str]:
         """Names that are what they were, together with all that shares with them: they stay as they are."""
         manifests: dict[Digest, bool] = {}
         for name, held in target.names.items():
             if held.manifest is not None:
                 same = (
-                    name in now and self._is_listed(name, *now[name]) and self._listed[name].manifest == held.manifest
+                    name in now and self._is_listed(name, now[name]) and self._listed[name].manifest == held.manifest
                     and self._listed[name].artifact == held.artifact and self._is_true(name)
                 )  # fmt: skip
                 manifests[held.manifest] = manifests.get(held.manifest, True) and same
@@ -326,9 +329,9 @@ class Checkpoints:
         version, held = self.session.namespace.version(name), self._listed[name]
         return version is not None and held.artifact is not None and version.digest == held.artifact.digest
 
-    def _still(self, name: str, held: Held, now: dict[str, tuple[Any, Artifact | None]]) -> bool:
+    def _still(self, name: str, held: Held, now: dict[str, Seen]) -> bool:
         """Whether a variable that cannot be kept is the very one it was."""
-        return name in now and held.artifact is not None and now[name][1] == held.artifact
+        return name in now and held.artifact is not None and now[name].artifact == held.artifact
 
     def _make(self, wanted: dict[str, Held]) -> tuple[dict[str, Any], dict[str, MlopsError]]:
         """Make values, manifest by manifest; nothing is bound."""

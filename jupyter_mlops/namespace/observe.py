@@ -28,6 +28,7 @@ _BACKGROUND: Final = (
 )  # fmt: skip
 _OURS: Final = ("mlops-", "jupyter-mlops")  # how all threads of this package are named
 _GONE: Final = object()
+_ALL: Final = 2_000_000  # objects followed where there is time
 _BEFORE_US: Final = "made by no recorded cell"
 
 
@@ -106,6 +107,14 @@ class _Ref(weakref.ref):  # type: ignore[type-arg]
 
     __slots__ = ("name",)
     name: str
+
+
+class Seen(NamedTuple):
+    """A variable now: its value, its version if that is known, and what another look is compared with."""
+
+    value: Any
+    artifact: Artifact | None
+    stamp: tuple[int, Artifact | None, Digest | None]
 
 
 class _Entry:
@@ -436,26 +445,33 @@ class Namespace:
             return entry.artifact
         return artifact
 
-    def versions(self) -> dict[str, tuple[Any, Artifact | None]]:
-        """The variables as they are now, each with the version that was last seen of that very object."""
-        entries = self._entries
-        found: dict[str, tuple[Any, Artifact | None]] = {}
-        for name, value in dict.copy(self._ns).items():
-            if type(name) is str and self._visible(name):
-                entry = entries.get(name)
-                seen = entry is not None and entry.id == id(value) and entry.touched is None
-                found[name] = value, entry.artifact if seen and entry is not None else None
+    def versions(self) -> dict[str, Seen]:
+        """The variables as they are now, each as it was last seen; values are referred to while the answer is."""
+        found: dict[str, Seen] = {}
+        for name, value in self._mine():
+            entry = self._entries.get(name)
+            if entry is None or entry.id != id(value):
+                found[name] = Seen(value, None, (id(value), None, None))
+            else:
+                artifact = entry.artifact if entry.touched is None else None
+                found[name] = Seen(value, artifact, (id(value), entry.artifact, entry.touched))
         return found
+
+    def _mine(self) -> list[tuple[str, Any]]:
+        return [one for one in dict.copy(self._ns).items() if type(one[0]) is str and self._visible(one[0])]
+
+    def visible(self, name: str) -> bool:
+        """Whether a name is one that people count as theirs."""
+        return self._visible(name)
 
     def sharing(self, names: Iterable[str]) -> set[str]:
         """Names that share an object with some of these, or with one that does; these among them."""
         own: dict[str, frozenset[int]] = {}
         holders: dict[int, set[str]] = {}
-        for name, value in dict.copy(self._ns).items():
-            if type(name) is str and self._visible(name):
-                own[name] = NOWHERE.objects if immutable(value) else reach(value, self._ns).objects
-                for one in own[name]:
-                    holders.setdefault(one, set()).add(name)
+        for name, value in self._mine():
+            own[name] = NOWHERE.objects if immutable(value) else reach(value, self._ns, nodes=_ALL).objects
+            for one in own[name]:
+                holders.setdefault(one, set()).add(name)
         found: set[str] = set()
         waiting = list(names)
         while waiting:

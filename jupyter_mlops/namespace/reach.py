@@ -53,7 +53,7 @@ _LIBRARIES: Final = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", 
 _mro_of_type: Final = type.__dict__["__mro__"].__get__
 
 
-def reach(value: object, user_ns: dict[str, Any]) -> Reach:
+def reach(value: object, user_ns: dict[str, Any], *, nodes: int = _NODES) -> Reach:
     """Follow what a value holds on to, without calling into it.
 
     Parameters
@@ -62,13 +62,15 @@ def reach(value: object, user_ns: dict[str, Any]) -> Reach:
         Any object.
     user_ns
         The notebook's variables: functions that use them as their globals are the user's own.
+    nodes
+        How many objects are followed.
     """
     kind = type(value)
     if kind in _SCALARS or immutable(value):
         return NOWHERE
     if _is_library(value, user_ns):
         return NOWHERE
-    walk = _Walk(user_ns)
+    walk = _Walk(user_ns, nodes)
     walk.follow(value)
     return Reach(frozenset(walk.objects), frozenset(walk.loads), frozenset(walk.stores), walk.complete)
 
@@ -94,8 +96,9 @@ def _is_users_class(value: Any, user_ns: dict[str, Any]) -> bool:
 
 
 class _Walk:
-    def __init__(self, user_ns: dict[str, Any]) -> None:
+    def __init__(self, user_ns: dict[str, Any], nodes: int) -> None:
         self.user_ns = user_ns
+        self.nodes = nodes
         self.objects: set[int] = set()
         self.loads: set[str] = set()
         self.stores: set[str] = set()
@@ -105,7 +108,7 @@ class _Walk:
         queue: list[Any] = [value]
         # The walk itself must not be found: its list refers to everything it has still to see.
         seen: set[int] = set()
-        left = _NODES
+        left = self.nodes
         while queue:
             one = queue.pop()
             kind = type(one)
@@ -138,7 +141,7 @@ class _Walk:
 
     def items(self, items: Any, queue: list[Any], size: int | None = None) -> None:
         size = len(items) if size is None else size
-        if size > _ITEMS:
+        if size > max(_ITEMS, self.nodes):
             self.complete = self.complete and _all_scalars(items)
             return
         if size > 8 and _all_scalars(items):

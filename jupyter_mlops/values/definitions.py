@@ -299,7 +299,7 @@ def _namedtuple(bring: Bringing, node: list[Any], _number: int) -> Any:
 
 
 _SKIPPED: Final = source.GENERATED | {"__dataclass_fields__", "__dataclass_params__", "__match_args__", "__slots__",
-                                      "__orig_bases__", "__parameters__"}  # fmt: skip
+                                      "__orig_bases__", "__parameters__", "__type_params__"}  # fmt: skip
 
 
 def _keep_statement(keep: Keeping, value: type, qualname: str) -> list[Any]:
