@@ -31,6 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jupyter_mlops.fingerprints import Budget, buffers, facts_bytes, file_digest, fingerprint, folder_digest, immutable
+from jupyter_mlops.fingerprints.ordering import in_order
 from jupyter_mlops.testing import FingerprintSuite
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers()
@@ -698,6 +699,28 @@ def test_the_keys_of_a_mapping_are_not_looked_up() -> None:
 def test_every_long_walk_looks_at_its_budget(make: Callable[[], object]) -> None:
     value = make()
     assert fingerprint(value, budget=Budget(seconds=0)).why.startswith("over the budget of 0 s")
+
+
+@given(
+    st.lists(st.binary(max_size=2), max_size=300) | st.lists(st.tuples(st.binary(max_size=1), st.binary(max_size=1))),
+    st.integers(2, 40),
+)
+def test_a_sort_in_pieces_is_the_sort(items: list[Any], run: int) -> None:
+    assert in_order(items, lambda: None, run=run) == sorted(items)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("kind", [set, dict.fromkeys])
+def test_a_large_sort_looks_at_its_budget_between_small_pieces(kind: Callable[[Any], Any], order: int) -> None:
+    looks = []
+    numbers = [b"%08d" % (n * 7919 % 1_000_003) for n in range(400_000)][::order]
+    assert in_order(numbers, lambda: looks.append(1)) == sorted(numbers)
+    assert len(looks) >= 2 * 400_000 // (1 << 15)
+    value = kind(range(400_000))
+    budget = Budget(seconds=3600)
+    budget.cancel()
+    assert fingerprint(value, budget=budget).why.startswith("called off")
+    assert fingerprint(value).digest == fingerprint(kind(list(range(400_000))[::-1])).digest
 
 
 def test_what_holds_a_figure_has_none() -> None:

@@ -14,6 +14,7 @@ import decimal
 import fractions
 import functools
 import io
+import itertools
 import operator
 import pathlib
 import re
@@ -25,6 +26,7 @@ import zoneinfo
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from jupyter_mlops.fingerprints.ordering import in_order
 from jupyter_mlops.fingerprints.sharing import immutable
 from jupyter_mlops.fingerprints.walk import (
     HANDLERS,
@@ -42,6 +44,7 @@ from jupyter_mlops.fingerprints.walk import (
 
 TAG: Final = b"value-1"
 _BLOCK: Final = 1 << 16
+_PIECE: Final = 1 << 15
 _PACK: Final = 8
 _INT, _FLOAT, _STR, _BOOL = id(int), id(float), id(str), id(bool)
 _double = struct.Struct("<d").pack
@@ -171,22 +174,25 @@ def mapping(walk: Walk, hasher: Any, value: dict[Any, Any]) -> bool:
     except NoFingerprint as stop:
         stop.path.append(place(key))
         raise
-    ordered = sorted(entries)
+    ordered = in_order(entries, walk.budget.check)
     for start in range(0, len(ordered), 512):
         raw = b"".join([part for entry in ordered[start : start + 512] for part in entry])
         walk.spend(0, len(raw))
         hasher.update(raw)
     moved = ordered != entries
     if moved:
-        note_order(walk, [key for key, _ in entries])
+        note_order(walk, (key for key, _ in entries))
     return moved
 
 
-def note_order(walk: Walk, keys: list[bytes]) -> None:
+def note_order(walk: Walk, keys: Iterable[bytes]) -> None:
     """Take the order of a dict or set that is not the sorted one into the fact of the layout."""
     if walk.order is None:
         walk.order = walk.hasher()
-    walk.order.update(b"".join(keys))
+    keys = iter(keys)
+    while some := list(itertools.islice(keys, _PIECE)):
+        walk.budget.check()
+        walk.order.update(b"".join(some))
 
 
 def _dict(walk: Walk, value: dict[Any, Any]) -> Node:
@@ -205,12 +211,13 @@ def _setting(kind: bytes) -> Any:
         for one in list(value):
             found.append(walk.item(one))
             walk.spend(0)
-        ordered = sorted(found)
+        ordered = in_order(found, walk.budget.check)
         if ordered != found:
             note_order(walk, found)
-        raw = b"".join(ordered)
-        walk.spend(0, len(raw))
-        hasher.update(raw)
+        for start in range(0, len(ordered), _PIECE):
+            raw = b"".join(ordered[start : start + _PIECE])
+            walk.spend(0, len(raw))
+            hasher.update(raw)
         if walk.top:
             walk.facts = {"length": len(value)}
         return finish(TAG, hasher)
