@@ -209,7 +209,7 @@ def _tree(graph: Graph) -> Iterator[tuple[str, str]]:
             yield f"{head}{short(digest)}  is not on record here{via}", ""
             continue
         if digest in drawn:
-            yield f"{head}{short(digest)}  as above{via}", ""
+            yield f"{head}{short(digest)}  as above", via.strip()
             continue
         drawn.add(digest)
         yield f"{head}{short(digest)}  {_where(run)}{via}", _first_line(run.source)
