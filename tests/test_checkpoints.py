@@ -301,3 +301,28 @@ def test_present_values_that_are_kept_nowhere_are_named_before_they_go(start) ->
     shown = kernel.back_to("xs = [1]", "--dry-run")
     assert "kept nowhere else" in shown
     assert kernel.value("(xs, ys)") == "([3], [2])"
+
+
+def test_work_that_a_cell_cuts_off_is_a_said_gap_and_the_next_checkpoint_takes_it_in(start) -> None:
+    kernel = start()
+    kernel.step("xs = [1]")
+    # a disk so slow that nothing is ever written: only calling the work off ends it
+    kernel.value(
+        "exec('''def put(data, check=None, **more):\n    while check is not None: check()\n"
+        "    return store_put(data, **more)\n"
+        "''', (space := {})) or (session := __import__('jupyter_mlops.capture').capture.session(),"
+        " space.update(store_put=session.store.put), session.store.__dict__.update(put=space['put'])) and None"
+    )
+    kernel.run("xs.append(2); import numpy as np; big = np.arange(100_000.0)")
+    kernel.run("ys = 3")
+    kernel.value("__import__('jupyter_mlops.capture').capture.session().store.__dict__.pop('put') and None")
+    cut = kernel.cell("xs.append(2)").checkpoint
+    assert cut is not None
+    assert cut.variables is None
+    assert [gap.reason for gap in cut.left] == ["the next cell began before they were kept"]
+    assert "the next cell began" in kernel.run(f"%mlops checkout {short(kernel.cell('xs.append(2)').id)}", fails=True)
+    kernel.step("last = 4")
+    kept = kernel.cell("last = 4").checkpoint
+    assert kept is not None
+    assert {"xs", "big", "ys", "last"} <= set(kept.names)
+    kernel.no_errors()
