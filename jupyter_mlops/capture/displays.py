@@ -12,9 +12,10 @@ printed password is as good as the password; only the first `CHECKED` characters
 from __future__ import annotations
 
 import binascii
+import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from blake3 import blake3
@@ -34,6 +35,7 @@ MOST: Final = 200
 KEPT: Final = 16 * 2**20
 """Bytes: a longer output is not stored, its digest is."""
 
+_PIECE: Final = 2**20  # characters
 _TYPES: Final = frozenset({"stream", "display_data", "update_display_data", "execute_result", "error"})
 # The form that says most about an output: a plot's plain text holds only an address in memory.
 _RICHEST: Final[tuple[str, ...]] = (
@@ -59,14 +61,15 @@ class Stream:
                 self.hash = blake3(max_threads=1)
                 whole = "".join(self.parts)
                 self.parts = []
-                self._more(mask(whole[:CHECKED]) + whole[CHECKED:])
+                self._more(mask(whole[:CHECKED]))
+                self._more(whole, CHECKED)
         else:
             self._more(text)
 
-    def _more(self, text: str) -> None:
-        data = text.encode("utf-8", "surrogatepass")
-        self.size += len(data)
-        self.hash.update(data)
+    def _more(self, text: str, start: int = 0) -> None:
+        for data in _pieces(text, start):
+            self.size += len(data)
+            self.hash.update(data)
 
     def text(self) -> str:
         return "".join(self.parts)
@@ -122,7 +125,11 @@ class Displays:
         inner, shown, look, guard = self._session.send, self._shown, self._look, self._guard
 
         def send(stream: Any, msg_or_type: Any, *args: Any, **kwargs: Any) -> Any:
-            message = inner(stream, msg_or_type, *args, **kwargs)
+            try:
+                message = inner(stream, msg_or_type, *args, **kwargs)
+            except BaseException as error:  # what cannot be sent is told to the user, without our frame
+                error.__traceback__ = error.__traceback__.tb_next if error.__traceback__ is not None else None
+                raise
             if shown and message is not None:
                 try:
                     if message["msg_type"] in _TYPES:
@@ -193,14 +200,19 @@ class Displays:
                 stream.add(content["text"], self._mask)
         elif kind == "error":
             shown.error = f"{content.get('ename', '')}: {content.get('evalue', '')}"
-            self._count(shown, "error", "error", self._mask(shown.error).encode("utf-8", "surrogatepass"))
+            self._count(shown, "error", "error", [self._mask(shown.error).encode("utf-8", "surrogatepass")])
         else:
             mime, data = _form(content["data"], self._mask)
             name = "result" if kind == "execute_result" else "display"
             self._count(shown, name, mime, data)
 
-    def _count(self, shown: Shown, name: str, mime: str, data: bytes) -> None:
-        digest = blake3(data, max_threads=1).hexdigest()
+    def _count(self, shown: Shown, name: str, mime: str, pieces: Iterable[bytes]) -> None:
+        hasher, size, kept = blake3(max_threads=1), 0, b""
+        for piece in pieces:
+            hasher.update(piece)
+            size += len(piece)
+            kept = kept + piece if self.keep and size <= KEPT else b""
+        digest = hasher.hexdigest()
         with shown.lock:
             shown.counted += 1
             if shown.counted > MOST:
@@ -210,11 +222,9 @@ class Displays:
                 shown.digests.update(digest.encode())
                 return
             number = "" if name in ("result", "error") else f" {shown.counted}"
-            stored = self._keep(data)
+            stored = size <= KEPT and self._keep(kept)
             shown.outputs.append(
-                Artifact(
-                    name=name + number, kind="display", type=mime, size=len(data), digest=_named(digest), stored=stored
-                )
+                Artifact(name=name + number, kind="display", type=mime, size=size, digest=_named(digest), stored=stored)
             )
 
     def _stream(self, name: str, stream: Stream) -> Artifact:
@@ -243,7 +253,13 @@ def _named(hexdigest: str) -> Digest:
     return Digest("blake3:" + hexdigest)
 
 
-def _form(bundle: dict[str, Any], mask: Callable[[str], str]) -> tuple[str, bytes]:
+def _pieces(text: str, start: int = 0) -> Iterator[bytes]:
+    """A text's bytes in parts: an output of any length is held once, by the kernel."""
+    for at in range(start, len(text), _PIECE):
+        yield text[at : at + _PIECE].encode("utf-8", "surrogatepass")
+
+
+def _form(bundle: dict[str, Any], mask: Callable[[str], str]) -> tuple[str, Iterable[bytes]]:
     """The form of an output that says most, and its bytes."""
     mime: str = next((mime for mime in _RICHEST if mime in bundle), None) or next(iter(bundle), "")
     data = bundle.get(mime, "")
@@ -252,10 +268,9 @@ def _form(bundle: dict[str, Any], mask: Callable[[str], str]) -> tuple[str, byte
     if type(data) is str:
         if mime.startswith("image/") and mime != "image/svg+xml":
             try:
-                return mime, binascii.a2b_base64(data)
+                return mime, [binascii.a2b_base64(data)]
             except (binascii.Error, ValueError):
                 pass  # somebody's own spelling: hashed as the text it is
-        head = mask(data[:CHECKED])
-        return mime, (head + data[CHECKED:]).encode("utf-8", "surrogatepass")
+        return mime, itertools.chain(_pieces(mask(data[:CHECKED])), _pieces(data, CHECKED))
     raw = encode(data)
-    return mime, mask(raw.decode()).encode() if len(raw) <= CHECKED else raw
+    return mime, [mask(raw.decode()).encode() if len(raw) <= CHECKED else raw]

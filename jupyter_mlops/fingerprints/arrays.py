@@ -6,6 +6,7 @@ padding between fields and whether a file is mapped are layout: told as facts, n
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from typing import Any, Final
@@ -29,6 +30,7 @@ TAG: Final = b"array-1"
 SPARSE: Final = b"sparse-1"
 _BLOCK: Final = 8192
 _NAN: Final = struct.pack("<d", float("nan"))
+_MEMORY: Final = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
 _SWAP: Final = ">" if sys.byteorder == "little" else "<"
 
 
@@ -114,6 +116,8 @@ def _ndarray(walk: Walk, value: Any) -> Node:
 
 def array(walk: Walk, value: Any, kind: bytes = b"ndarray") -> Node:
     """The node of an exact ndarray."""
+    if value.nbytes > _MEMORY:  # mapped from a file: to read it drives all else out of memory, and takes for ever
+        raise NoFingerprint("larger than this machine's memory")
     if walk.known and kind == b"ndarray" and value.flags.c_contiguous:
         found = walk.known.get((value.ctypes.data, value.dtype.str, value.shape))
         if found is not None and found.startswith("array-1:"):
