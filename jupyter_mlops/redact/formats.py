@@ -5,6 +5,7 @@ Prefixes and lengths are as the services document them.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -133,7 +134,6 @@ _STARTS: Final = [prefix for _, prefix, _ in _FORMATS if len(prefix) > 2] + [
     f"SK{digit}" for digit in "0123456789abcdef"
 ]
 _FIRST, _SECOND, _THIRD = (f"[{re.escape(''.join(sorted({start[at] for start in _STARTS})))}]" for at in range(3))
-_NEXT: Final = re.compile(f"(?P<found>{_BEGINS})")
 _FORMAT: Final = re.compile(
     rf"{_FIRST}(?<!(?<!\\)[A-Za-z0-9].){_SECOND}{_THIRD}(?<=(?=(?P<found>{_BEGINS}))...)", re.DOTALL
 )
@@ -152,9 +152,15 @@ def issued_tokens(text: str) -> Iterator[Span]:
         kind = next(kind for kind, prefix, _ in _KINDS_BY_PREFIX if text.startswith(prefix, start))
         if kind != "openai" or tokenlike(text[start:end]):
             yield start, end, kind
-        match = _NEXT.match(text, end) or _FORMAT.search(text, end)
+        match = _next().match(text, end) or _FORMAT.search(text, end)
     if any(mark in text for mark in _INNER):
         yield from _inner(text)
+
+
+@functools.cache
+def _next() -> re.Pattern[str]:
+    """A token right behind another one; compiled when there is one, since that takes milliseconds."""
+    return re.compile(f"(?P<found>{_BEGINS})")
 
 
 def _inner(text: str) -> Iterator[Span]:
