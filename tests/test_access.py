@@ -739,6 +739,96 @@ def test_a_streamed_body_is_left_to_the_caller(access: Access, server: str) -> N
     assert [(source.digest, source.why) for source in seen.sources] == [(None, "the body was handed on unread")]
 
 
+def test_the_standard_librarys_own_connection_is_recorded_once(access: Access, server: str) -> None:
+    import http.client
+
+    host = server.removeprefix("http://")
+
+    def run() -> bytes:
+        connection = http.client.HTTPConnection(host)
+        connection.request("GET", "/data.csv?token=hunter2")
+        body = connection.getresponse().read()
+        connection.close()
+        return body
+
+    seen = cell(access, run)
+    assert [(one.name.partition("?")[0], one.query) for one in seen.sources] == [(f"{server}/data.csv", "GET")]
+    assert "hunter2" not in seen.sources[0].name
+    assert seen.sources[0].why
+    assert seen.gaps == []
+    with_urllib = cell(access, lambda: urllib.request.urlopen(f"{server}/data.csv").read())
+    assert [one.query for one in with_urllib.sources] == ["GET 200"]
+    assert with_urllib.gaps == []
+
+
+def test_aiohttp_is_recorded_without_the_answer(access: Access, server: str) -> None:
+    import aiohttp
+
+    async def ask() -> bytes:
+        async with aiohttp.ClientSession(server) as session, session.get("/data.csv?password=hunter2") as answer:
+            return await answer.read()
+
+    found = []
+    seen = cell(access, lambda: found.append(asyncio.run(ask())))
+    assert found == [b"a,b\n1,2\n"]
+    assert [(one.name.partition("?")[0], one.query, one.digest) for one in seen.sources] == [
+        (f"{server}/data.csv", "GET", None)
+    ]
+    assert "hunter2" not in seen.sources[0].name
+    assert "background" in seen.sources[0].why
+
+
+def test_a_remote_file_system_of_fsspec_is_recorded(access: Access, server: str) -> None:
+    import fsspec
+
+    found = []
+
+    def run() -> None:
+        with fsspec.open(f"{server}/data.csv") as file:
+            found.append(file.read())
+        found.append(fsspec.filesystem("http").cat(f"{server}/more.csv"))
+
+    seen = cell(access, run)
+    assert found == [b"a,b\n1,2\n"] * 2
+    names = {one.name for one in seen.sources}
+    assert {f"{server}/data.csv", f"{server}/more.csv"} <= names
+    assert (f"{server}/data.csv", "open rb") in [(one.name, one.query) for one in seen.sources]
+    assert all(one.why for one in seen.sources)
+    fsspec.asyn.loop[0].call_soon_threadsafe(fsspec.asyn.loop[0].stop)  # its thread ends with this test
+
+
+def test_a_connection_that_nobody_here_can_read_is_a_gap(access: Access) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def run() -> None:
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"hunter2")
+
+        seen = cell(access, run)
+    assert seen.sources == []
+    assert [(gap.subject, gap.reason, gap.blocks) for gap in seen.gaps] == [
+        ("network", f"a connection to 127.0.0.1:{port} was opened: what it carried is not seen", True)
+    ]
+
+
+def test_xarray_files_are_seen(access: Access) -> None:
+    import xarray
+
+    seen = cell(access, lambda: xarray.Dataset({"a": ("x", [1, 2])}).to_netcdf("made.nc"))
+    assert names(seen.files_written) == ["made.nc"]
+
+    def run() -> int:
+        with xarray.open_dataset("made.nc") as data:
+            return int(data["a"].sum())
+
+    seen = cell(access, run)
+    assert names(seen.files_read) == ["made.nc"]
+    assert seen.files_read[0].digest == digest_of(Path("made.nc").read_bytes())
+
+
 def test_an_object_store_is_asked_by_bucket_and_key_and_its_body_is_left_to_the_caller(
     access: Access, server: str
 ) -> None:

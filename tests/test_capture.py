@@ -481,3 +481,19 @@ def test_tasks_that_run_cells_at_once_say_so(kernel: Kernel) -> None:
         assert "another cell ran at the same time: changes may be its" in [gap.reason for gap in one.gaps]
     assert not [gap for gap in cells[1].gaps if "another cell" in gap.reason]
     kernel.no_errors()
+
+
+def test_a_variable_through_which_files_are_reached_unseen_is_a_gap(kernel: Kernel) -> None:
+    kernel.run("import pyarrow.fs as fs, netCDF4")
+    for code, name in (
+        ("disk = fs.LocalFileSystem()", "disk"), ("stream = disk.open_output_stream('a.txt'); stream.close()", "disk"),
+        ("data = netCDF4.Dataset('a.nc', 'w')", "data"), ("d = data.createDimension('x', 3); data.close()", "data"),
+    ):  # fmt: skip
+        _, reply = kernel.run(code)
+        assert reply["status"] == "ok"
+        gaps = [gap for gap in kernel.cells()[-1].gaps if gap.subject == name]
+        assert [gap.blocks for gap in gaps] == [True], code
+        assert "is not seen" in gaps[0].reason
+    kernel.run("unrelated = 1")
+    assert kernel.cells()[-1].gaps == []
+    kernel.no_errors()

@@ -6,12 +6,16 @@ read then. When the cell ends, each file gets the digest of its bytes (`versions
 The wrappers themselves and how they stay unnoticed: `wrapping`; on what they stand: `files`, `sources`.
 
 What is not seen: a file that a subprocess touches (a gap says that there was one), a file handle kept open by an
-earlier cell and read on, extension modules that open files by themselves and are not in the tables.
+earlier cell and read on, extension modules that open files by themselves and are not in the tables. Some are classes
+made in C that nothing can be put on: a variable of such a class is a gap of the cells that use it (`Access.unseen`). A
+connection that Python's ``socket.create_connection`` opens for a library that is not in the tables is a gap too; one
+opened by the socket's own ``connect``, or in C, is not seen.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 import weakref
@@ -28,6 +32,8 @@ from jupyter_mlops.fingerprints import Budget
 from jupyter_mlops.records import Artifact, Digest, Gap
 
 __all__ = ["Access", "Seen", "Settled", "Trace", "muted"]
+
+_UNSEEN: Final = re.compile(r"pyarrow\.(?:_\w+\.|fs\.)?\w*FileSystem|netCDF4(?:\._netCDF4)?\.(?:MF)?Dataset")
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -163,6 +169,14 @@ class Access:
             (one.files_written if role == "written" else one.files_read).extend(artifacts)
             one.gaps.extend(gaps)
         return list(found.values())
+
+    def unseen(self, variables: Iterable[Artifact]) -> list[Gap]:
+        """The gaps that variables leave through which files and sources are reached unseen."""
+        return [
+            Gap(subject=one.name, reason=f"what is read and written through a {one.type} is not seen", blocks=True)
+            for one in variables
+            if one.type and _UNSEEN.fullmatch(one.type)
+        ]
 
     @property
     def pending(self) -> int:

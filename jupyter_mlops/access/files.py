@@ -352,6 +352,15 @@ READERS: Final[dict[str, dict[str, Callable[..., Any]]]] = {
             for kind in ("csv", "parquet", "ipc", "ndjson", "delta")
         },
     },
+    "xarray.backends.api": {
+        **{
+            name: reads(0, "filename_or_obj", "paths")
+            for name in ("open_dataset", "open_dataarray", "open_mfdataset", "load_dataset", "load_dataarray",
+                         "open_datatree")
+        },
+    },
+    "xarray.core.dataset": {"Dataset.to_netcdf": writes(0, "path"), "Dataset.to_zarr": writes(0, "store")},
+    "xarray.core.dataarray": {"DataArray.to_netcdf": writes(0, "path")},
     "h5py._hl.files": {"File.__init__": opens(0, "name")},
     "tables.file": {"open_file": opens(0, "filename")},
     "torch.serialization": {"save": writes(1, "f")},

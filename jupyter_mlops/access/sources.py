@@ -22,6 +22,7 @@ from jupyter_mlops.records import digest_of
 _QUERY_LIMIT: Final = 20_000
 _HANDED_ON: Final = "its rows were handed on one by one"
 _UNREAD: Final = "the body was handed on unread"
+_IN_BACKGROUND: Final = "asked in the background: the answer is not seen"
 _QUOTED: Final = re.compile(r"'((?:[^'\n]|''){1,1000})'")
 _COPY_TO: Final = re.compile(r"\bto\s*$", re.IGNORECASE)
 
@@ -348,7 +349,7 @@ def _requests_after(call: Call) -> None:
 def _httpx_after(call: Call) -> None:
     request = call.argument(0, "request")
     if inspect.iscoroutine(call.result):
-        _http(str(request.url), request.method, None, None, "", "asked in the background: the answer is not seen")
+        _http(str(request.url), request.method, None, None, "", _IN_BACKGROUND)
         return
     body = vars(call.result).get("_content")
     media = call.result.headers.get("Content-Type", "")
@@ -357,11 +358,8 @@ def _httpx_after(call: Call) -> None:
 
 def _urllib3_after(call: Call) -> None:
     """Record what goes to a service by urllib3 alone; what requests sends is recorded there, with its body."""
-    frame: Any = sys._getframe(3)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(("requests.", "botocore.")):
-            return
-        frame = frame.f_back
+    if _on_behalf_of("requests.", "botocore."):
+        return
     path = call.argument(1, "url")
     port = f":{call.instance.port}" if call.instance.port else ""
     media = call.result.headers.get("Content-Type", "")
@@ -373,6 +371,51 @@ def _urllib3_after(call: Call) -> None:
         media,
         _UNREAD,
     )
+
+
+def _http_client(call: Call) -> None:
+    """Record what is asked by the standard library's connection itself, whose answer has not come yet."""
+    if _on_behalf_of("urllib.request", "urllib3.", "requests.", "botocore."):
+        return
+    scheme = "https" if type(call.instance).__name__.startswith("HTTPS") else "http"
+    path = call.argument(1, "url")
+    port = f":{call.instance.port}" if call.instance.port else ""
+    url = path if path.startswith(("http:", "https:")) else f"{scheme}://{call.instance.host}{port}{path}"
+    _http(url, call.argument(0, "method"), None, None, "", _UNREAD)
+
+
+def _aiohttp(call: Call) -> None:
+    url, base = call.argument(1, "str_or_url"), getattr(call.instance, "_base_url", None)
+    if base is not None and not str(url).startswith(("http:", "https:")):
+        url = base.join(type(base)(str(url)))
+    _http(str(url), call.argument(0, "method"), None, None, "", _IN_BACKGROUND)
+
+
+_SPEAKERS: Final = (
+    "http.client", "urllib.request", "urllib3.", "requests.", "botocore.", "httpx", "httpcore", "aiohttp.",
+    "sqlalchemy.", "fsspec.",
+)  # fmt: skip
+
+
+def _connected(call: Call) -> None:
+    """A connection was opened by nobody whose questions are seen."""
+    address = call.argument(0, "address")
+    if type(address) is not tuple or len(address) < 2 or _on_behalf_of(*_SPEAKERS):
+        return
+    host, port = (one if type(one) in (str, int) else "?" for one in address[:2])
+    for trace in traces():
+        trace.gap("network", f"a connection to {host}:{port} was opened: what it carried is not seen", blocks=True)
+
+
+def _on_behalf_of(*modules: str) -> bool:
+    """Whether a function of one of these modules is what called, however far up."""
+    frame: Any = sys._getframe(3)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if type(name) is str and name.startswith(modules):
+            return True
+        frame = frame.f_back
+    return False
 
 
 # -- object stores ---------------------------------------------------------------------------------------------------
@@ -427,6 +470,9 @@ def wire() -> None:
         "httpx._client": {
             "Client.send": reporting(None, _httpx_after), "AsyncClient.send": reporting(None, _httpx_after),
         },
+        "http.client": {"HTTPConnection.putrequest": reporting(None, _http_client)},
+        "aiohttp.client": {"ClientSession._request": reporting(_aiohttp, None)},
+        "socket": {"create_connection": reporting(None, _connected)},
         "urllib3.connectionpool": {"HTTPConnectionPool.urlopen": reporting(None, _urllib3_after)},
         "botocore.client": {"BaseClient._make_api_call": reporting(None, _boto_after)},
         "fsspec.spec": {"AbstractFileSystem.open": reporting(None, _fsspec_after)},

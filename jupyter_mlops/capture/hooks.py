@@ -354,7 +354,8 @@ class Hooks:
         for data in delta.facts.values():
             session.store.put(data)
         what: dict[str, Any] = {
-            "inputs": delta.inputs, "outputs": delta.outputs, "removed": delta.removed, "gaps": list(delta.gaps),
+            "inputs": delta.inputs, "outputs": delta.outputs, "removed": delta.removed,
+            "gaps": list(delta.gaps),
             "randomness": self.generators.moved(one.names),
         }  # fmt: skip
         after = dict.fromkeys(delta.after)
@@ -365,7 +366,8 @@ class Hooks:
                 if file.digest is not None:
                     self._made[file.digest] = one.digest
             what |= {"files_read": read, "files_written": seen.files_written, "sources": seen.sources}
-            what["gaps"] += seen.gaps
+            used = {artifact.name: artifact for artifact in (*delta.inputs, *delta.outputs)}
+            what["gaps"] += [*seen.gaps, *session.access.unseen(used.values())]
         after.pop(one.digest, None)
         what["after"] = list(after)
         try:
