@@ -244,9 +244,10 @@ def artifacts(store: Store, old: Artifact, new: Artifact) -> Difference:
     if before is None or after is None:
         changes.append(Change("content", "", old.digest, new.digest))
         return Difference(changes=tuple(changes))
-    columns, others = _columns(before), _columns(after)
+    columns, others = columns_of(before), columns_of(after)
     if columns and others:
-        changes += _mapped("column", columns, others)
+        told = ({name: " ".join(one).strip() for name, one in side.items()} for side in (columns, others))
+        changes += _mapped("column", *told)
         if list(columns) != list(others) and columns.keys() == others.keys():
             changes.append(Change("columns", "order", ", ".join(columns), ", ".join(others)))
         for facts in (before, after):
@@ -341,13 +342,14 @@ def _facts(store: Store, one: Artifact) -> dict[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _columns(facts: dict[str, Any]) -> dict[str, str]:
-    """A table's columns with type and content, from its facts; empty for what is no table."""
+def columns_of(facts: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """A table's columns, by name, with type and digest, from its facts; empty for what is no table."""
     schema = facts.get("schema")
     columns = schema.get("columns") if isinstance(schema, dict) else None
-    if not isinstance(columns, list) or not all(isinstance(one, dict) for one in columns):
+    if not isinstance(columns, list):
         return {}
-    return {str(one.get("name")): f"{one.get('dtype')} {one.get('digest') or ''}".strip() for one in columns}
+    there = [one for one in columns if isinstance(one, dict)]
+    return {str(one.get("name")): (str(one.get("dtype")), str(one.get("digest") or "")) for one in there}
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:

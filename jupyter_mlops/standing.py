@@ -7,9 +7,8 @@ session's cell runs, and the files and modules as they are on the disk now.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -19,7 +18,7 @@ from jupyter_mlops.fingerprints import Budget
 from jupyter_mlops.git import masked_source
 from jupyter_mlops.lineage.matching import Cell
 from jupyter_mlops.lineage.staleness import Standing, staleness
-from jupyter_mlops.pipelines.parameters import language_of, read_notebook
+from jupyter_mlops.pipelines.parameters import INJECTED_TAG, code_cells, language_of, read_notebook, source_of
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, CellRun, Digest, Run, digest_of
 
@@ -37,7 +36,7 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True):
     run
         The session, None where none is on record.
     cells
-        The code cells as they stand, secrets masked.
+        The code cells as they stand, secrets masked; of a headless run, its parameters among them.
     standing
         What `lineage.staleness` found.
     why
@@ -85,15 +84,15 @@ def _stand(project: Project, notebook: Path, run: Digest | None, versions: Versi
     if language != "python":
         return Stand(notebook=name, why=f"its cells are {language}: only Python is read")
     redactor = project.redactor()
-    cells = tuple(
-        Cell(_text(cell.get("id")), redactor.text(_source(cell))[0])
-        for cell in book["cells"]
-        if cell.get("cell_type") == "code"
-    )
     session = run or last_session(project, name)
+    runs = project.store.cell_runs(run=session, newest_first=False) if session is not None else []
+    # A headless run's parameters are no part of the notebook, and part of the run: they stand where they stood.
+    given = next((one.source for one in runs if one.started.cell == INJECTED_TAG), None)
+    cells = tuple(
+        Cell(_text(cell.get("id")), redactor.text(source_of(cell))[0]) for cell in code_cells(book, injected=given)
+    )
     if session is None:
         return Stand(notebook=name, cells=cells, why="no session of it is on record")
-    runs = project.store.cell_runs(run=session, newest_first=False)
     disk = _Disk(project, versions or Versions(project.root, [project.store.path], SECONDS))
     return Stand(
         notebook=name, run=project.store.run(session), cells=cells, standing=staleness(cells, runs, disk=disk)
@@ -145,11 +144,6 @@ class _Disk:
         except OSError as error:
             return msgspec.structs.replace(asked, digest=None, why=error.strerror or "it can not be read")
         return msgspec.structs.replace(asked, digest=digest_of(masked_source(data, self._project.redactor())[0]))
-
-
-def _source(cell: Mapping[str, Any]) -> str:
-    source = cell.get("source", "")
-    return "".join(_text(line) for line in source) if isinstance(source, list) else _text(source)
 
 
 def _text(value: object) -> str:

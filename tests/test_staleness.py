@@ -371,3 +371,29 @@ def test_uses_of_the_world_are_read_off_the_text_where_an_import_tells(cells: li
 def test_any_text_gets_an_answer(text: str) -> None:
     assert uses_in(["import time", text])[1] == ()
     assert staleness([Cell("", text)], []).verdict in ("no", "cannot tell")
+
+
+def test_the_parameters_of_a_headless_run_stand_where_they_were_injected(project_folder: Path) -> None:
+    import nbformat
+
+    from jupyter_mlops.pipelines import run_notebook
+    from jupyter_mlops.project import Project
+    from jupyter_mlops.standing import stand
+
+    book = nbformat.v4.new_notebook()
+    book.cells = [
+        nbformat.v4.new_code_cell("rate = 1", id="given", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("total = rate * 2", id="total"),
+    ]
+    nbformat.write(book, project_folder / "book.ipynb")
+    project = Project.open(project_folder)
+    run_notebook(project_folder / "book.ipynb", parameters={"rate": 5}, project=project)
+    found = stand(project, project_folder / "book.ipynb")
+    assert [cell.id for cell in found.cells] == ["given", "injected-parameters", "total"]
+    assert found.standing is not None
+    assert found.standing.verdict == "yes", found.standing.findings
+    book.cells[1].source = "total = rate * 3"
+    nbformat.write(book, project_folder / "book.ipynb")
+    edited = stand(project, project_folder / "book.ipynb").standing
+    assert edited is not None
+    assert {finding.kind for finding in edited.findings} == {"edited"}

@@ -15,19 +15,24 @@ from __future__ import annotations
 from jupyter_mlops.pipelines.engine import CellFailure, KernelFailed, KernelMissing, MlopsEngine
 from jupyter_mlops.pipelines.outputs import OutputNotebook, OutputRefused, OutputUnwritten
 from jupyter_mlops.pipelines.parameters import (
+    INJECTED_TAG,
     NotebookUnreadable,
     Parameter,
     ParametersInvalid,
+    code_cells,
     inspect_parameters,
     parse_parameter,
     read_notebook,
     read_parameters,
     read_parameters_file,
+    source_of,
+    tags_of,
     validate,
 )
 from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
 
 __all__ = [
+    "INJECTED_TAG",
     "CellFailure",
     "KernelFailed",
     "KernelMissing",
@@ -40,11 +45,14 @@ __all__ = [
     "ParametersInvalid",
     "RunRefused",
     "RunResult",
+    "code_cells",
     "inspect_parameters",
     "parse_parameter",
     "read_notebook",
     "read_parameters",
     "read_parameters_file",
     "run_notebook",
+    "source_of",
+    "tags_of",
     "validate",
 ]

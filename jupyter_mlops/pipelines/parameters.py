@@ -132,6 +132,15 @@ def tags_of(cell: Mapping[str, Any]) -> Sequence[str]:
     return tags if isinstance(tags, list) else ()
 
 
+def code_cells(book: Mapping[str, Any], *, injected: str | None = None) -> list[dict[str, Any]]:
+    """A notebook's code cells; with the source of a cell of parameters, that one stands where a run injects it."""
+    cells = [cell for cell in book["cells"] if cell.get("cell_type") == "code"]
+    if injected is not None:
+        tagged = next((at for at, cell in enumerate(cells) if PARAMETERS_TAG in tags_of(cell)), -1)
+        cells.insert(tagged + 1, {"cell_type": "code", "id": INJECTED_TAG, "source": injected, "metadata": {}})
+    return cells
+
+
 def inspect_parameters(path: Path | str) -> list[Parameter]:
     """The parameters a notebook declares, in order.
 

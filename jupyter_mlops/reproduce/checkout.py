@@ -24,6 +24,7 @@ import msgspec
 
 from jupyter_mlops.git import GitFailed, Repository, TreeFile
 from jupyter_mlops.objects import ObjectDamaged, ObjectMissing
+from jupyter_mlops.pipelines import INJECTED_TAG
 from jupyter_mlops.records import Artifact, CellRun, Digest, Gap, digest_of, short
 from jupyter_mlops.reproduce.create import empty_folder
 from jupyter_mlops.reproduce.past import Past
@@ -270,8 +271,8 @@ def notebook_of(past: Past) -> dict[str, Any]:
     for at, run in enumerate(past.cells, 1):
         facts = {"cell_run": run.id, "cell": run.started.cell, "count": run.started.count, "status": run.status}
         metadata: dict[str, Any] = {"mlops": facts}
-        if run.started.cell == "injected-parameters":
-            metadata["tags"] = ["injected-parameters"]
+        if run.started.cell == INJECTED_TAG:
+            metadata["tags"] = [INJECTED_TAG]
         cells.append(
             {"cell_type": "code", "id": f"run-{at:04}", "metadata": metadata, "source": run.source,
              "execution_count": None, "outputs": []}

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from jupyter_mlops.compare import columns_of
 from jupyter_mlops.records import Artifact, CellRun, Digest
 
 IDENTICAL: Final = "identical"
@@ -258,7 +259,7 @@ def _schema(facts: Mapping[str, Any]) -> Any:
     schema = facts.get("schema")
     if not isinstance(schema, dict):
         return schema
-    columns = [(name, dtype) for name, (dtype, _) in _columns(facts).items()]
+    columns = [(name, dtype) for name, (dtype, _) in columns_of(facts).items()]
     return {**schema, "columns": columns, "digest": None}
 
 
@@ -282,7 +283,7 @@ def _shape(one: Artifact, facts: Mapping[str, Any]) -> str:
 
 def parts_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Which parts of a table differ, as its facts tell them: in words, empty where they do not tell."""
-    before, after = (_columns(facts) for facts in (old, new))
+    before, after = (columns_of(facts) for facts in (old, new))
     if not before or not after:
         return ""
     said = []
@@ -304,16 +305,8 @@ def parts_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 
 def columns_changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The names of the columns whose content differs, or that only one has."""
-    before, after = (_columns(facts) for facts in (old, new))
+    before, after = (columns_of(facts) for facts in (old, new))
     return [name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
-
-
-def _columns(facts: Mapping[str, Any]) -> dict[str, Any]:
-    schema = facts.get("schema")
-    columns = schema.get("columns") if isinstance(schema, dict) else None
-    if not isinstance(columns, list):
-        return {}
-    return {str(one.get("name")): (one.get("dtype"), one.get("digest")) for one in columns if isinstance(one, dict)}
 
 
 def facts_of(one: Artifact, read: Bytes) -> dict[str, Any]:

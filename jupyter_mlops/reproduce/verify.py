@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -318,24 +318,10 @@ def _in_notebook(past: Past, project: Project, cells: Sequence[CellRun]) -> list
     """The last run of each cell that the notebook has now, from top to bottom."""
     book = pipelines.read_notebook(_notebook_here(past, project))
     last = {one.started.cell: one for one in cells if one.started.cell}
-    ids = [str(cell.get("id", "")) for cell in book["cells"] if cell.get("cell_type") == "code"]
-    if "injected-parameters" in last:
-        tagged = next((at for at, cell in enumerate(_code_cells(book)) if "parameters" in _tags(cell)), -1)
-        ids.insert(tagged + 1, "injected-parameters")
+    given = last.get(pipelines.INJECTED_TAG)
+    cells_ = pipelines.code_cells(book, injected=None if given is None else given.source)
+    ids = [str(cell.get("id", "")) for cell in cells_]
     return [last[name] for name in ids if name in last]
-
-
-def _code_cells(book: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [cell for cell in book["cells"] if cell.get("cell_type") == "code"]
-
-
-def _tags(cell: Mapping[str, Any]) -> list[str]:
-    return list((cell.get("metadata") or {}).get("tags") or ())
-
-
-def _source(cell: Mapping[str, Any]) -> str:
-    source = cell.get("source", "")
-    return "".join(source) if isinstance(source, list) else str(source)
 
 
 def _notebook_here(past: Past, project: Project) -> Path:
@@ -535,7 +521,10 @@ class _Work:
         book = self._notebook()
         for cell, one in zip(book["cells"], self.cells, strict=True):
             if one.status != "done":
-                cell["metadata"]["tags"] = [*_tags(cell), "raises-exception"]  # it ended so then, and the run went on
+                cell["metadata"]["tags"] = [
+                    *pipelines.tags_of(cell),
+                    "raises-exception",
+                ]  # it ended so then, and the run went on
         path.write_text(json.dumps(book))
         cwd = self._cwd(path)
         result = pipelines.run_notebook(
@@ -559,7 +548,7 @@ class _Work:
         book = notebook_of(msgspec.structs.replace(self.past, cells=tuple(self.cells)))
         if self.wanted.code == "current":
             here = pipelines.read_notebook(_notebook_here(self.past, self.project))
-            now = {str(cell.get("id", "")): _source(cell) for cell in _code_cells(here)}
+            now = {str(cell.get("id", "")): pipelines.source_of(cell) for cell in pipelines.code_cells(here)}
             for cell, one in zip(book["cells"], self.cells, strict=True):
                 source = now.get(one.started.cell, one.source)
                 if source != one.source:
