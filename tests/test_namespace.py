@@ -392,9 +392,7 @@ _TRAPS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_hostile_values_are_never_touched(data):
+def _hostile_values_are_not_touched(data):
     TOUCHED.clear()
     notebook = Notebook()
     makers = []
@@ -421,6 +419,20 @@ def test_hostile_values_are_never_touched(data):
         notebook.namespace.version(name)
         notebook.run(f"w = {name}")
     assert TOUCHED == []
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_hostile_values_are_never_touched(data):
+    _hostile_values_are_not_touched(data)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_ten_thousand_hostile_namespaces_are_not_touched(data):
+    _hostile_values_are_not_touched(data)
 
 
 # -- generated programs against an oracle that looks at every variable and sees every look-up --------------------------

@@ -86,7 +86,7 @@ def handler_for(kind: type) -> Handler:
         if base is object or base is builtin:
             continue
         held = dict_of_type(base)
-        if not flags_of_type(base) & HEAP or any(type(one) in _C_MADE for one in held.values()):
+        if not made_in_python(base):
             raise NoFingerprint(f"the type {name} is not known")
         for way in refused:
             if way in held and held[way] is not getattr(builtin, way, _WHOLE):
@@ -94,6 +94,11 @@ def handler_for(kind: type) -> Handler:
         if "__dict__" in held and type(held["__dict__"]) is not types.GetSetDescriptorType:
             raise NoFingerprint(f"the type {name} is not known, and defines __dict__")
     return _instance if builtin is None else _derived(BARE[builtin])
+
+
+def made_in_python(kind: type) -> bool:
+    """Whether a class is a class statement's: to read its instances runs no code of others."""
+    return bool(flags_of_type(kind) & HEAP) and not any(type(one) in _C_MADE for one in dict_of_type(kind).values())
 
 
 def _derived(bare: Any) -> Handler:

@@ -16,6 +16,7 @@ import weakref
 from typing import Any, Final, NamedTuple
 
 from jupyter_mlops.fingerprints import buffers, immutable
+from jupyter_mlops.fingerprints.instances import made_in_python
 
 
 class Reach(NamedTuple):
@@ -249,7 +250,7 @@ def _project(value: Any, user_ns: dict[str, Any], depth: int, seen: set[int]) ->
         ]
     if _is_users_class(kind, user_ns) and "__dict__" in _dict_of_type(_root(kind)):
         state = _dict_of_type(_root(kind))["__dict__"]
-        if type(state) is types.GetSetDescriptorType:
+        if type(state) is types.GetSetDescriptorType and made_in_python(_root(kind)):
             return [_project(kind, user_ns, deeper, seen), _project(state.__get__(value), user_ns, deeper, seen)]
     return value
 
