@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import os
 import queue
@@ -39,6 +40,7 @@ LONGEST_LINE: Final = 64 * 2**20
 _COALESCE: Final = 0.2  # seconds between two syncs: a burst of appends wakes the thread once
 _STUCK: Final = 1.0  # seconds after which a sync or a write counts as hanging
 _CLOSING: Final = 2.0  # seconds that closing waits for the disk
+_CANNOT: Final = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR}
 
 
 class JournalUnavailable(MlopsError, OSError):
@@ -55,10 +57,13 @@ def new_writer() -> str:
 
 
 def sync_folder(path: Path | str) -> None:
-    """Make the names in a folder last."""
+    """Make the names in a folder last, where the file system can be asked for it."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _CANNOT:  # a disk that fails is not one that needs no asking
+            raise
     finally:
         os.close(fd)
 
@@ -466,9 +471,14 @@ class Journal:
                 self._rewrite(path)
             finally:
                 os.close(fd)
-        for folder in sorted(folders):
-            with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+        for folder in sorted(
+            folders | {os.path.dirname(one) for one in folders}
+        ):  # a folder's own name is new at times
+            try:
                 sync_folder(folder)
+            except OSError as error:
+                self.problems.append(f"{os.path.basename(folder)} could not be synced: {error}")
+                self._doubtful += [path for path in paths if path.startswith(folder + os.sep)]
         del self._objects[: len(paths)]
 
     def _rewrite(self, path: str) -> None:
@@ -486,8 +496,7 @@ class Journal:
             try:
                 fdatasync(file.fd)
                 if not file.synced:
-                    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-                        sync_folder(os.path.dirname(file.path))
+                    sync_folder(os.path.dirname(file.path))
                 file.synced = written
                 return
             except OSError as error:

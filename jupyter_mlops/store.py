@@ -164,6 +164,7 @@ class Store:
         path = Path(path).absolute()
         if not (path / "format").exists():
             try:
+                new = [one for one in (path, *path.parents) if not one.exists()]
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.chmod(0o700)
                 for name in ("objects", "journal", "refs", "tmp"):
@@ -172,6 +173,8 @@ class Store:
                 facts = {"format": FORMAT, "id": secrets.token_hex(16), "created": now()}
                 for name, text in ((".gitignore", "*\n"), ("format", json.dumps(facts) + "\n")):
                     write_new(path, name, text.encode())
+                for folder in (path, *(one.parent for one in new)):
+                    sync_folder(folder)
             except OSError as error:
                 raise StoreMissing(f"no store can be made at {path}", cause=str(error)) from error
         return cls.open(path)
@@ -301,7 +304,7 @@ class Store:
         RefInvalid
             The ref cannot have that name, or the transition is about another ref.
         JournalUnavailable
-            What the move builds on could not be made durable.
+            What the move builds on could not be made durable; or the move is made, and may not survive a power cut.
         """
         folder = self._ref(ref)
         if move.ref != ref:
@@ -392,9 +395,14 @@ class Store:
                     return False
         finally:
             os.unlink(temporary)
-        for folder in (path.parent, path.parent.parent):
-            with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-                sync_folder(folder)
+        try:
+            for folder in path.relative_to(self.path).parents[:-1]:
+                sync_folder(self.path / folder)
+        except OSError as error:
+            raise JournalUnavailable(
+                "the ref was moved, and may stand where it stood after a power cut", cause=str(error),
+                next="see `mlops doctor`",
+            ) from error  # fmt: skip
         return True
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -649,11 +657,12 @@ class Store:
         list of Problem
             Damage, and notes on what only looks like it: torn tails, writers that ended without a seal. Empty: clean.
         """
+        sound = self._index.sound()  # before anything asks the index, which builds a damaged one anew
         erased: dict[tuple[Digest, str], str] = {}
         found = list(self._fsck_journals(erased))
         found += self._fsck_refs(erased)
         found += self._fsck_erasures(erased)
-        if not self._index.sound():
+        if not sound:
             found.append(Problem("index.sqlite", "the index is damaged, and is built anew when next used", "note"))
         for where, what in self._objects.damaged(read_data=read_data):
             found.append(Problem(where, what, next="mlops repair"))

@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-debian=(git libgomp1 python3-venv strace)
+debian=(e2fsprogs git libgomp1 mount python3-venv strace)
 
 system=no nightly=() pass=()
 while [ $# -gt 0 ]; do

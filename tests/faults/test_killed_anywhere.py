@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -53,7 +54,9 @@ def killed(folder: Path, inject: str, log: Path) -> tuple[bool, list[str]]:
     """Take a snapshot in a child under strace: whether it was killed, and what it had said."""
     reading, writing = os.pipe()
     waiting, go = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads: none of them holds a lock of ours
+        child = os.fork()
     if child == 0:
         try:
             for fd in (reading, go):

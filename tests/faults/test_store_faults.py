@@ -10,6 +10,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from jupyter_mlops.records import (
     CellLogged,
     CellStarted,
     Digest,
+    Erased,
     JournalOpened,
     RunStarted,
     Transition,
@@ -221,6 +223,54 @@ def test_a_sync_that_fails_once_is_never_taken_for_done(store: Store, monkeypatc
     assert {one.id for one in store.cell_runs()} == {*first, *second, *third}
     assert {run.status for run in store.runs()} == {"running"}
     assert damage(store.fsck()) == []
+
+
+def test_a_folder_whose_names_could_not_be_synced_is_never_taken_for_saved(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def failing(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        store.put(b"bytes")
+        assert not store.durable(timeout=30)
+        run = store.append(RunStarted(trigger="session"), wait=30)
+        assert not store.durable(timeout=30)
+        with pytest.raises(JournalUnavailable, match="not moved"):
+            store.move("models/m", Transition(ref="models/m", new=run))
+    assert store.durable(timeout=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(JournalUnavailable, match="may stand where it stood"):
+            store.move("models/m", Transition(ref="models/m", new=run))
+    assert store.move("models/m", Transition(ref="models/m", new=digest_of(b"")), expect=1)[0] == 2
+    assert any("could not be synced" in one for one in store.problems)
+    assert {one.id for one in store.runs()} == {run}
+    assert store.get(digest_of(b"bytes")) == b"bytes"
+    assert damage(store.fsck()) == []
+
+
+def test_a_file_system_that_cannot_sync_folders_is_not_a_failing_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def unable(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", unable)
+    run = store.append(RunStarted(trigger="session"), wait=30)
+    store.put(b"bytes", durable=True)
+    assert store.move("models/m", Transition(ref="models/m", new=run))[0] == 1
+    assert store.durable(timeout=30)
+    assert store.problems == []
 
 
 def test_a_read_only_store_can_be_read_and_refuses_openly(tmp_path: Path) -> None:
@@ -424,6 +474,8 @@ def test_a_field_erased_after_it_was_indexed_is_gone_from_every_answer_and_byte(
     erase(store.path, cell)
     assert store.cell_run(cell).source == ""
     assert store.line(cell).erased == ("source",)
+    assert ["no record says who erased it" in one.what for one in store.fsck()] == [True]
+    store.append(Erased(line=cell, fields=["source"], by="ada", reason="a password"))
     assert store.fsck() == []
 
 
