@@ -5,9 +5,9 @@ objects hold it (`Findings`; nothing is changed), and `Store.erase` removes what
 said: a name in an envelope, a file that somebody else writes, a damaged tail.
 
 A text is looked for as it stands and as others write it: escaped in JSON, also twice, as in a notebook's output; as
-Python prints it; percent-encoded in an address; in hex; in Base64 at each of its three alignments. Zip archives and
-gzip streams are looked into. The digest of a guessable text is the text: where a whole value, file or output is the
-text and nothing else, fields that hold its digest go too.
+Python prints it; percent-encoded in an address; in hex; as arrays of texts hold it; in Base64 at each of its three
+alignments. Zip archives and gzip streams are looked into. The digest of a guessable text is the text: where a whole
+value, file or output is the text and nothing else, fields that hold its digest go too.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from jupyter_mlops.journal import raw_lines
 from jupyter_mlops.objects import names, write
 from jupyter_mlops.records import (
     Artifact,
+    CellSettled,
     Digest,
     Erased,
     RecordInvalid,
@@ -51,6 +52,7 @@ SHORTEST: Final = 4
 
 _CHUNK: Final = 2**20
 _LARGEST: Final = 2**30  # bytes that are unpacked of one archive
+_OBJECT: Final = re.compile(rb"blake3:[0-9a-f]{64}")
 _KEEPS: Final[dict[str, frozenset[str]]] = {
     # Without these a line no longer says what it is about: an alias would jump, an erasure would look like a theft.
     Transition.KIND: frozenset({"ref"}),
@@ -120,7 +122,27 @@ def find_value(store: Store, artifact: Artifact) -> Findings:
         return True
 
     lines = _find(store, found, None)
+    facts |= _checkpointed(store, needle)
     return msgspec.structs.replace(lines, objects=tuple(digest for digest in sorted(facts) if store.has(digest)))
+
+
+def _checkpointed(store: Store, needle: re.Pattern[bytes]) -> set[Digest]:
+    """What checkpoints keep of a value: the manifests that say how it is made, and the bytes that only they name."""
+    lists = {
+        one.checkpoint.variables
+        for _, _, one in store.records(CellSettled)
+        if one.checkpoint is not None and one.checkpoint.variables is not None
+    }
+    manifests = {name for one in lists for name in _named_in(store, one)}
+    guilty = {one for one in manifests if store.has(one) and needle.search(store.get(one))}
+    others = {name for one in manifests - guilty for name in _named_in(store, one)}
+    return guilty | ({name for one in guilty for name in _named_in(store, one)} - others)
+
+
+def _named_in(store: Store, digest: Digest) -> set[Digest]:
+    if not store.has(digest):
+        return set()  # erased before
+    return {Digest(name.decode()) for name in _OBJECT.findall(store.get(digest))}
 
 
 def find_lines(store: Store, line: Digest, fields: Iterable[str] = ()) -> Findings:
@@ -260,6 +282,7 @@ class _Needles:
         if len(text.strip()) < SHORTEST:
             raise WrongUse(f"a text of fewer than {SHORTEST} characters stands everywhere by chance")
         raw = text.encode("utf-8", "surrogatepass")
+        wide = {text.encode(code, "surrogatepass") for code in ("utf-16-le", "utf-32-le")}  # as arrays hold texts
         forms = {
             raw,
             raw.hex().encode(),
@@ -270,7 +293,7 @@ class _Needles:
         once = {escape(text)[1:-1] for escape in escapes}
         twice = {escape(one)[1:-1] for one in once for escape in escapes}
         forms |= {one.encode("utf-8", "surrogatepass") for one in once | twice}
-        forms |= set(_base64(raw))
+        forms |= set(_base64(raw)) | wide
         self.longest = max(map(len, forms))
         self.pattern = re.compile(b"|".join(re.escape(one) for one in sorted(forms, key=len, reverse=True)))
         # The texts that are nothing else, by the names their content has on record.

@@ -12,18 +12,22 @@ from typing import Any
 from urllib.parse import quote
 
 import nbformat
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jupyter_mlops import cli
 from jupyter_mlops.errors import WrongUse
+from jupyter_mlops.fingerprints import fingerprint
 from jupyter_mlops.pipelines import run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import (
     Artifact,
     CellEnded,
+    CellSettled,
     CellStarted,
+    Checkpoint,
     Digest,
     Erased,
     RunStarted,
@@ -33,6 +37,7 @@ from jupyter_mlops.records import (
 )
 from jupyter_mlops.scrub import find_lines, find_text, find_value
 from jupyter_mlops.store import ObjectMissing, Store
+from jupyter_mlops.values import bring, keep
 
 # Nothing marks it as a secret, so that recording lets it pass: somebody finds out later.
 SECRET = 'plum "tart" über 4711'
@@ -246,6 +251,34 @@ def test_a_value_loses_its_bytes_facts_and_digests_and_nothing_else(store: Store
     assert set(found.objects) == {facts, kept}
     with pytest.raises(WrongUse, match="nothing of the content"):
         find_value(store, Artifact(name="socket", kind="variable", why="no fingerprint"))
+
+
+def test_a_value_goes_from_the_checkpoints_that_kept_it_and_other_variables_stay(store: Store) -> None:
+    run = store.append(RunStarted(trigger="session"))
+    secret, other = np.arange(3.0), np.arange(500.0, 600.0)
+    shared = {"other": other, "also": other}
+    lists = []
+    for variables in ({"secret": secret}, shared):
+        kept = keep(variables, store, digests={name: fingerprint(one).digest for name, one in variables.items()})
+        assert kept.manifest is not None
+        lists.append(store.put(json.dumps(dict.fromkeys(variables, kept.manifest)).encode()))
+    cell = store.append(CellStarted(run=run, source="make()"))
+    made = Artifact(name="secret", kind="variable", digest=fingerprint(secret).digest)
+    store.append(CellEnded(cell_run=cell, status="done", outputs=[made]))
+    for variables in lists:
+        store.append(CellSettled(cell_run=cell, checkpoint=Checkpoint(variables=variables)))
+    found = find_value(store, made)
+    store.erase(found.fields, found.objects)
+    assert not any(secret.tobytes() in data for data in everything(store.path).values())
+    manifest = Digest(json.loads(store.get(lists[1]))["other"])
+    back = bring(manifest, store)
+    assert back["other"] is back["also"]
+    assert (back["other"] == other).all()
+
+
+def test_a_text_in_an_array_of_texts_is_found(store: Store) -> None:
+    digest = store.put(np.array(["spam", "marzipan"]).tobytes())
+    assert find_text(store, "marzipan").objects == (digest,)
 
 
 def test_fields_of_a_cell_run_are_removed_by_name_and_unknown_ones_refused(store: Store) -> None:
