@@ -38,8 +38,10 @@ def _life(folder: Path, chance: random.Random, number: int) -> list[str]:
     try:
         client.wait_for_ready(timeout=60)
         pid = manager.provisioner.process.pid
-        sent = {client.execute("%load_ext jupyter_mlops"): "%load_ext jupyter_mlops"}
-        client.get_shell_msg(timeout=60)
+        loading = client.execute("%load_ext jupyter_mlops")
+        sent = {loading: "%load_ext jupyter_mlops"}
+        while client.get_shell_msg(timeout=60)["parent_header"]["msg_id"] != loading:
+            pass  # on a slow machine more than one answer to "are you ready?" is under way
         answered.append("%load_ext jupyter_mlops")
         for i in range(400):
             source = f"xs_{number} = [{i}] * 100\nopen('f{number}', 'w').write(str({i}));"
