@@ -13,7 +13,7 @@ import types
 import weakref
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from jupyter_mlops.lineage import names_in
@@ -775,6 +775,9 @@ def check_that_a_slice_makes_it(steps, which):
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(sessions(), st.integers(0, 20))
+@example(([], [(0, "a = [0]\nP.state.append(0)\ndel b")]), 0)  # what is taken away has to be there
+@example(([], [(0, "P.state.append(0)\ndel a\na = 1")]), 0)
+@example(([], [(0, "a = [0]\ng(f())")]), 1)  # a function that is called changes what the cell bound
 def test_a_slice_of_a_generated_session_makes_the_same_or_says_why_not(session, which):
     found = check_that_a_slice_makes_it(session[1], which)
     for gap in found.blocked:  # no other reason is true of such sessions

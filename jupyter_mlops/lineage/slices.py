@@ -411,14 +411,16 @@ class _Walk:
         return found
 
     def bound_before(self, part: Part, session: _Session) -> None:
-        """A name that it changed, and did not surely bind, was bound by somebody before."""
+        """A name that it changed and did not surely bind, or took away, was bound by somebody before."""
         if not part.whole:
             return
         names = part.cell.names
         sure = frozenset() if part.run.status != "done" else names.writes - names.maybe
         here = session.place[part.run.id]
-        for name in part.names:
-            if name in sure or name in part.inputs:
+        # (what a handler of exceptions is bound to is deleted as well, and was nobody's)
+        gone = set(part.run.ended.removed if part.run.ended else ()) | names.deletes - (names.writes - sure)
+        for name in (*(part.names - sure), *gone):
+            if name in part.inputs:
                 continue
             place = session.before(session.makers.get(name, []), here)
             if place is not None:

@@ -114,7 +114,28 @@ class Part:
         if one.kind == DEFINITION and isinstance(one.node, ast.FunctionDef) and not one.node.decorator_list:
             return not any(_sets_attribute(other, name) for other in (*others, one.node))
         if one.kind in (LITERAL, DEFINITION):
-            return not any(_mentions(other, name) for other in others if _kind_of_definition(other) is False)
+            return not any(
+                _mentions(other, name) or self._may_run_the_notebook(other)
+                for other in others
+                if not _kind_of_definition(other)
+            )
+        return False
+
+    def _may_run_the_notebook(self, node: ast.stmt) -> bool:
+        """Whether a statement may run a function of the notebook, which may change what the notebook's names hold."""
+        own = {name for one in self.cell.statements if one.kind == DEFINITION for name in one.names.writes}
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name):
+                known = self.inputs.get(part.id)
+                if part.id in own or (known is not None and _of_the_notebook(known.type)):
+                    return True
+            elif isinstance(part, ast.Call):
+                root: ast.AST = part.func
+                while isinstance(root, ast.Attribute | ast.Subscript | ast.Call):
+                    root = root.func if isinstance(root, ast.Call) else root.value
+                known = self.inputs.get(root.id) if isinstance(root, ast.Name) else None
+                if known is not None and known.type.rpartition(".")[2] in ("list", "dict", "tuple"):
+                    return True  # it may hold functions
         return False
 
     def failed_at(self) -> int:
@@ -167,6 +188,14 @@ class Part:
 
 
 _REBINDS: Final = frozenset({"exec", "eval", "execfile", "globals", "locals", "vars", "__import__", "%run"})
+
+
+def _of_the_notebook(type_: str) -> bool:
+    """Whether a value of that type is, or may call, a function that was written in the notebook."""
+    return type_.endswith(("function", "method", "partial")) or type_.startswith("__main__.") or type_ in _CLASSES
+
+
+_CLASSES: Final = ("type", "builtins.type", "abc.ABCMeta", "ABCMeta")
 
 
 def _calls(node: ast.AST) -> bool:
