@@ -62,6 +62,7 @@ _PLAIN: Final = {
     # Plain Python classes of scikit-learn, restored by filling their __dict__ with parts that are each checked.
     "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
     "sklearn.calibration._CalibratedClassifier",
+    "sklearn.compose._column_transformer._RemainderColsList",  # a list that warns, as of 1.6
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.cluster._bisect_k_means._BisectingTree",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
