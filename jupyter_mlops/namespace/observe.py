@@ -787,7 +787,9 @@ class _Pass:
         if artifact.digest is not None and artifact.digest == entry.artifact.digest:
             self.refresh(name, entry, value)
         elif artifact.digest is None and entry.artifact.digest is None and not _late(artifact):
-            # its content cannot tell: whoever reads it next builds on this cell as well
+            # its content cannot tell: whoever reads it next builds on this cell as well, and so on those before it
+            if entry.touched is not None:
+                self.before.after[entry.touched] = None
             entry.touched = self.cell_run
             self.refresh(name, entry, value)
         elif _late(artifact):
