@@ -116,6 +116,120 @@ def test_any_change_of_a_frame_changes_its_digest(change: object) -> None:
     assert digest(change(frame())) != digest(frame())  # type: ignore[operator]
 
 
+COLUMNS = {
+    "n": st.lists(st.integers(-(2**40), 2**40), min_size=3, max_size=3),
+    "f": st.lists(st.floats(allow_nan=False), min_size=3, max_size=3),
+    "s": st.lists(st.text(st.characters(codec="utf-8"), max_size=4), min_size=3, max_size=3),
+    "c": st.lists(st.sampled_from("pqr"), min_size=3, max_size=3),
+}
+
+
+@st.composite
+def tables(draw: Any) -> pd.DataFrame:
+    made = pd.DataFrame({name: draw(kept) for name, kept in COLUMNS.items()}, index=[5, 3, 4])
+    return made.assign(c=pd.Categorical(made["c"], categories=draw(st.permutations("pqr"))))
+
+
+def consolidated_apart(one: pd.DataFrame) -> pd.DataFrame:
+    """The same frame of as many blocks as it has columns, put together back to front."""
+    made = pd.DataFrame(index=one.index)
+    for name in reversed(one.columns):
+        made.insert(0, name, one[name].copy())
+    return made
+
+
+CHANGES: dict[str, Callable[[pd.DataFrame, int], pd.DataFrame]] = {
+    "a value": lambda t, at: t.assign(n=[x + (place == at) for place, x in enumerate(t["n"])]),
+    "a NaN": lambda t, at: t.assign(f=[np.nan if place == at else x for place, x in enumerate(t["f"])]),
+    "a text": lambda t, at: t.assign(s=[x + "!" * (place == at) for place, x in enumerate(t["s"])]),
+    "a name": lambda t, at: t.rename(columns={t.columns[at]: "other"}),
+    "a dtype": lambda t, _: t.astype({"n": "float64"}),
+    "the order of columns": lambda t, at: t[[*t.columns[at + 1 :], *t.columns[: at + 1]]],
+    "a label of the index": lambda t, at: t.rename(index={t.index[at]: 99}),
+    "the name of the index": lambda t, _: t.rename_axis("i"),
+    "the order of the index": lambda t, _: t.set_axis([5, 4, 3]),
+    "the order of categories": lambda t, _: t.assign(c=t["c"].cat.reorder_categories(t["c"].cat.categories[::-1])),
+    "a category that no row has": lambda t, _: t.assign(c=t["c"].cat.add_categories("unused")),
+    "whether categories are ordered": lambda t, _: t.assign(c=t["c"].cat.as_ordered()),
+    "a row less": lambda t, at: t.drop(index=t.index[at]),
+    "a column less": lambda t, at: t.drop(columns=t.columns[at]),
+}
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables(), st.integers(0, 2))
+def test_a_frame_built_another_way_is_equal_and_with_any_one_change_it_is_not(table: pd.DataFrame, at: int) -> None:
+    own = digest(table)
+    assert digest(consolidated_apart(table)) == own
+    assert digest(pd.concat([table.iloc[:at], table.iloc[at:]])) == own
+    assert digest(table.iloc[::-1].iloc[::-1]) == own
+    changed = {what: digest(change(table, at)) for what, change in CHANGES.items()}
+    assert [what for what, other in changed.items() if other == own] == []
+    for name in table:
+        column = table[name]
+        assert digest(column) == digest(column.iloc[::-1].copy().iloc[::-1])
+        others = [column.rename("other"), column.iloc[:2], column.set_axis([5, 3, 9]), column.to_frame()]
+        assert digest(column) not in {digest(other) for other in others}
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from(["i1", "u2", "i4", "i8", "f4", "f8", "c16", "?", "M8[s]", "m8[ms]", "S3", "U2"]),
+    st.lists(st.integers(1, 4), min_size=1, max_size=3), st.binary(min_size=64, max_size=64), st.data(),
+)  # fmt: skip
+def test_an_array_laid_out_another_way_is_equal_and_with_any_one_change_it_is_not(
+    kind: str, shape: list[int], seed: bytes, data: st.DataObject
+) -> None:
+    numbers = np.array([seed[place % 64] % 100 for place in range(int(np.prod(shape)))])
+    plain = numbers.astype("i8").astype(kind).reshape(shape)
+    own = digest(plain)
+    spread = np.zeros([2 * side for side in shape], kind)
+    spread[tuple(slice(None, None, 2) for _ in shape)] = plain
+    for other in (np.asfortranarray(plain), spread[tuple(slice(None, None, 2) for _ in shape)],
+                  np.flip(np.flip(plain).copy()), plain.astype(plain.dtype.newbyteorder(">"))):  # fmt: skip
+        assert digest(other) == own
+    changed = plain.copy()
+    at = np.unravel_index(data.draw(st.integers(0, plain.size - 1)), plain.shape)
+    changed[at] = ~plain[at] if kind == "?" else (numbers.reshape(shape)[at] + 1).astype(kind)
+    others = [changed, plain[None], plain.view(f"V{plain.itemsize}"), np.concatenate([plain, plain])]
+    if kind in ("f4", "f8", "c16", "M8[s]", "m8[ms]"):
+        missing = plain.copy()
+        missing[at] = np.nan if kind[0] in "fc" else "NaT"
+        others.append(missing)
+    assert own not in {digest(other) for other in others}
+
+
+def rebuilt(value: Any) -> Any:
+    """An equal value of new objects, its dicts filled back to front."""
+    if type(value) is dict:
+        return {rebuilt(key): rebuilt(value[key]) for key in reversed(value)}
+    if type(value) in (list, tuple):
+        return type(value)(map(rebuilt, value))
+    return copy.deepcopy(value)
+
+
+def one_changed(value: Any, draw: Any) -> Any:
+    """The value with one thing in it changed."""
+    places = list(value) if type(value) is dict else list(range(len(value))) if type(value) in (list, tuple) else []
+    if not places:
+        return [value]
+    at = draw(st.sampled_from(places))
+    if type(value) is dict:
+        if draw(st.booleans()):
+            return {**value, at: one_changed(value[at], draw)}
+        return {f"{key}+" if key == at else key: held for key, held in value.items() if key == at or key != f"{at}+"}
+    return type(value)([*value[:at], one_changed(value[at], draw), *value[at + 1 :]])
+
+
+@settings(deadline=None)
+@given(VALUES, st.data())
+def test_a_container_filled_in_another_order_is_equal_and_with_one_change_it_is_not(
+    value: object, data: st.DataObject
+) -> None:
+    assert digest(rebuilt(value)) == digest(value)
+    assert digest(one_changed(value, data.draw)) != digest(value)
+
+
 def test_a_range_is_the_index_it_stands_for() -> None:
     assert digest(pd.RangeIndex(3)) == digest(pd.Index([0, 1, 2]))
     assert digest(pd.RangeIndex(3)) != digest(pd.Index([0, 1, 3]))
