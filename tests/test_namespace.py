@@ -556,7 +556,7 @@ FAMILIES = {
         "{one} = zip({two}, {two})",
         "def g(x=1, into=[]):\n    for n in range(3):\n        {one}.append(n)\n        yield {two}", "{one} = g()",
         "def g(x=1, into=[]):\n    got = yield {two}\n    into.append(got)\n    yield into",
-        "{one}.send(None)", "{one}.send({number})", "{one}.close()", "for _ in {one}:\n    break",
+        "{one}.send(None)", "{one}.send({number})", "{one}.close()", "for row in {one}:\n    break",
         "def f(x=None):\n    global {one}\n    {one} = [{number}]\n    return {two}", "f()", "f(); {one} = f()",
         "def f(x=None):\n    global {one}\n    del {one}",
         "def f(x=None):\n    global {one}, {two}\n    {one}, {two} = {two}, {one}",
