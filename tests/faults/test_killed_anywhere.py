@@ -7,15 +7,15 @@ is made; so the state behind call k is seen at call k + 1.
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import signal
-import subprocess
-import warnings
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from traced import calls, traced
 
 from jupyter_mlops.records import CellEnded, CellStarted, Digest, RunStarted, Transition, digest_of
 from jupyter_mlops.store import Store
@@ -51,43 +51,11 @@ def snapshot(store: Store, say: int) -> None:
 
 
 def killed(folder: Path, inject: str, log: Path) -> tuple[bool, list[str]]:
-    """Take a snapshot in a child under strace: whether it was killed, and what it had said."""
-    reading, writing = os.pipe()
-    waiting, go = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads: none of them holds a lock of ours
-        child = os.fork()
-    if child == 0:
-        try:
-            for fd in (reading, go):
-                os.close(fd)
-            os.read(waiting, 1)
-            snapshot(Store.open(folder), writing)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    for fd in (writing, waiting):
-        os.close(fd)
-    command = ["strace", "-f", "-o", str(log), *(["-e", f"inject={inject}"] if inject else []), "-p", str(child)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stderr
-        said = tracer.stderr.readline()
-        if "attached" not in said:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            if "Operation not permitted" in said:
-                pytest.skip("strace may not attach to a process here")
-            raise AssertionError(said)
-        os.write(go, b".")
-        os.close(go)
-        heard = b""
-        while piece := os.read(reading, 65536):
-            heard += piece
-        os.close(reading)
-        _, status = os.waitpid(child, 0)
-        tracer.stderr.read()
+    """Take a snapshot in a child: whether it was killed, and what it had said."""
+    options = ("-e", f"inject={inject}") if inject else ()
+    status, heard = traced(lambda say: snapshot(Store.open(folder), say), log, *options)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, heard
-    return os.WIFSIGNALED(status), heard.decode().splitlines()
+    return os.WIFSIGNALED(status), heard.splitlines()
 
 
 def check(folder: Path, before: set[Digest], said: list[str]) -> None:
@@ -135,9 +103,8 @@ def points(base: Path, log: Path) -> list[tuple[str, int]]:
     shutil.copytree(base, folder)
     was_killed, said = killed(folder, "", log)
     assert (was_killed, len(said)) == (False, 6)
-    calls = Counter(re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE))
     most: dict[str, int] = {}
-    for (_, name), count in calls.items():
+    for (_, name), count in Counter((thread, name) for thread, name, _, _ in calls(log)).items():
         most[name] = max(count, most.get(name, 0))
     return [(name, k) for name, count in sorted(most.items()) for k in range(1, count + 1)]
 

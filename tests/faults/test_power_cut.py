@@ -17,12 +17,15 @@ import random
 import signal
 import struct
 import subprocess
+import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from traced import fork
 
 from jupyter_mlops.records import CellEnded, CellStarted, Digest, RunStarted, Transition, digest_of
 from jupyter_mlops.store import Store
@@ -77,17 +80,14 @@ Act = Callable[[Store, Callable[[str], None]], None]
 def begin(folder: Path, act: Act) -> tuple[int, int]:
     """Let a child act on the store for ever, and hear what it says."""
     reading, writing = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads: none of them holds a lock of ours
-        child = os.fork()
-    if child == 0:
-        try:
-            random.seed(os.getpid())
-            with Store.open(folder) as store:
-                while True:
-                    act(store, lambda said: os.write(writing, f"{said}\n".encode()) and None)
-        finally:
-            os._exit(1)
+
+    def for_ever() -> None:
+        random.seed(os.getpid())
+        with Store.open(folder) as store:
+            while True:
+                act(store, lambda said: os.write(writing, f"{said}\n".encode()) and None)
+
+    child = fork(for_ever)
     os.close(writing)
     return child, reading
 
