@@ -471,9 +471,8 @@ class Journal:
                 self._rewrite(path)
             finally:
                 os.close(fd)
-        for folder in sorted(
-            folders | {os.path.dirname(one) for one in folders}
-        ):  # a folder's own name is new at times
+        folders |= {os.path.dirname(folder) for folder in folders}  # a folder's own name is new at times
+        for folder in sorted(folders):
             try:
                 sync_folder(folder)
             except OSError as error:
