@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -63,6 +64,8 @@ create index artifacts_name on artifacts (name, role);
 create index edges_child on edges (child);
 create index edges_parent on edges (parent);
 """
+PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What keeps this process from reading any file just now: nothing is wrong with the file, and no answer is complete."""
 _ABOUT: Final = {
     "cell.logged": "cell_run", "cell.ended": "cell_run", "cell.settled": "cell_run", "run.ended": "run"
 }  # fmt: skip
@@ -125,8 +128,8 @@ class Index:
                 except _Busy:
                     self._drop()
                     self._folder = _MEMORY  # somebody holds it, and does not go on
-                except (sqlite3.Error, OSError, OverflowError, UnicodeError):
-                    if attempt == 2:
+                except (sqlite3.Error, OSError, OverflowError, UnicodeError) as error:
+                    if attempt == 2 or (isinstance(error, OSError) and error.errno in PASSING):
                         raise
                     self.discard()
                     if attempt == 1:
@@ -154,6 +157,13 @@ class Index:
         with self._mine():
             self.discard()
             return int(self.ask("select count(*) from lines")[0][0])
+
+    def folder(self) -> Path | None:
+        """Where the index is kept; None where it is in memory."""
+        with self._mine():
+            if self._folder is None:
+                self._folder = self._place()
+            return None if self._folder == _MEMORY else self._folder
 
     def sound(self) -> bool:
         """Whether the index file, where there is one, is what its last writer left; by its bytes, where it can be."""
@@ -419,7 +429,7 @@ class Index:
             number = connection.execute("insert into files (name) values (?)", (name,)).lastrowid
         reader = _Reader(number, *start)
         reader.read(self.store / name, journal=name.startswith("journal/"))
-        if reader.note and start[0] and not reader.lines and not reader.torn:
+        if reader.note and start[0] and not (reader.lines or reader.torn):
             # What follows does not continue what we had read: the file is another one under the same number.
             _forget(connection, number)
             self._read(connection, name, facts, None)
@@ -429,7 +439,9 @@ class Index:
         connection.executemany("insert into edges values (?, ?, ?)", reader.edges)
         connection.execute(
             "update files set inode = ?, size = ?, changed = ?, offset = ?, seq = ?, prev = ?, writer = ?, note = ?"
-            " where id = ?", (*facts, reader.offset, reader.seq, reader.prev, reader.writer, reader.note, number),
+            " where id = ?",
+            (*facts, reader.offset, reader.seq, reader.prev,
+             reader.writer, reader.note, number),
         )  # fmt: skip
 
 
@@ -462,6 +474,8 @@ class _Reader:
         except RecordInvalid as error:
             self.note = str(error)
         except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, OSError) and error.errno in PASSING:
+                raise
             self.note = f"cannot be read: {error}"
 
     def _take(self, at: int, raw: bytes, *, journal: bool) -> None:

@@ -217,7 +217,7 @@ class Journal:
             file = self._file
             if file is None or file.spoiled or file.failed:
                 file = self._open(why)
-            if not _is(file.path, file.inode):
+            if not self._still(file.path, file.inode):
                 self.check()  # the whole store, or this file alone?
                 self._file_lost(file)
                 why = "its file was removed or replaced"
@@ -296,8 +296,10 @@ class Journal:
         ------
         StoreReplaced
             It is not.
+        JournalUnavailable
+            It cannot be told.
         """
-        if not self._gone and not _is(self.store, self._place):
+        if not self._gone and not self._still(self.store, self._place):
             self._gone = True
         if self._gone:
             raise StoreReplaced(
@@ -305,6 +307,14 @@ class Journal:
                 cause="its folder was deleted, moved or replaced while it was in use",
                 next="restart the kernel",
             )
+
+    def _still(self, path: Path | str, inode: tuple[int, int]) -> bool:
+        try:
+            return _is(path, inode)
+        except OSError as error:  # a network file system that is gone says nothing of what was there
+            raise JournalUnavailable(
+                "the store can not be reached", cause=error.strerror or str(error), next="see `mlops doctor`"
+            ) from error
 
     def _file_lost(self, file: _File) -> None:
         file.spoiled = True

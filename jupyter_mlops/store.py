@@ -11,6 +11,7 @@ The form on disk is described for strangers in ``docs/store-format.md``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -23,7 +24,7 @@ import msgspec
 from blake3 import blake3
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.index import Index, key, unkey
+from jupyter_mlops.index import PASSING, Index, key, unkey
 from jupyter_mlops.journal import (
     Journal,
     JournalUnavailable,
@@ -590,7 +591,9 @@ class Store:
                 for raw_digest, file, offset, length in rows:
                     try:
                         line = read_line(files.read(names[file], offset, length))
-                    except (OSError, RecordInvalid, KeyError, ValueError):
+                    except (OSError, RecordInvalid, KeyError, ValueError) as error:
+                        if isinstance(error, OSError) and error.errno in PASSING:
+                            raise
                         wrong = True
                         continue
                     if key(line.digest) != raw_digest:
@@ -643,6 +646,11 @@ class Store:
     def reindex(self) -> int:
         """Build the index anew, and say how many lines it holds."""
         return self._index.rebuild()
+
+    @property
+    def index_folder(self) -> Path | None:
+        """Where the index is kept: the store's folder, or where that cannot hold it the user's own; None: in memory."""
+        return self._index.folder()
 
     def fsck(self, *, read_data: bool = True) -> list[Problem]:
         """Read everything and name what is not as it was written.
@@ -849,9 +857,22 @@ class _Files:
         fd = self.open.get(name)
         if fd is None:
             if len(self.open) >= 100:
-                os.close(self.open.pop(next(iter(self.open))))
-            fd = self.open[name] = os.open(self.store / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                self._let_go()
+            try:
+                fd = self._open(name)
+            except OSError as error:
+                if error.errno != errno.EMFILE or not self.open:
+                    raise
+                self._let_go()  # the process has no more to give: one is enough
+                fd = self._open(name)
+            self.open[name] = fd
         return os.pread(fd, length, offset)
+
+    def _open(self, name: str) -> int:
+        return os.open(self.store / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    def _let_go(self) -> None:
+        os.close(self.open.pop(next(iter(self.open))))
 
 
 class _Lives(dict[str, bool]):

@@ -25,6 +25,8 @@ def status(project: Project | None, kernel: Mapping[str, Any] | None, stand: Sta
     store = project.store
     last = store.runs(limit=1)
     facts: list[tuple[str, object]] = [("project", str(project.root)), ("store", _store_line(store))]
+    if store.index_folder != store.path:
+        facts.append(("index", _index_line(store)))
     if last:
         facts.append(("last run", _run_line(last[0])))
     for name in sorted({ref.partition("@")[0] for ref in store.refs("models/")}):
@@ -64,6 +66,14 @@ def _store_line(store: Store) -> str:
         counted(found.get(kind, 0), what) for kind, what in (("cell.started", "cell run"), ("run.started", "run"))
     )
     return f"{cells}, {runs_}, {counted(sum(found.values()), 'line')}"
+
+
+def _index_line(store: Store) -> str:
+    folder = store.index_folder
+    if folder == store.path:
+        return "beside the records"
+    why = "the store's folder is read-only, without locks, or on a network file system"
+    return f"in {folder}: {why}" if folder else f"in memory, built anew by each process: {why}, and so is your own"
 
 
 def _run_line(run: Run) -> str:
@@ -159,4 +169,6 @@ def _project_rows(project: Project, said: list[Block]) -> list[tuple[object, ...
     found = project.store.fsck(read_data=False)
     bad = [one for one in found if one.severity == "damage"]
     rows.append((tick(not bad), "store", f"{len(bad)} damaged" if bad else "sound", "mlops fsck" if bad else ""))
+    local = project.store.index_folder == project.store.path
+    rows.append((tick(True) if local else Mark("–"), "index", _index_line(project.store), ""))
     return rows
