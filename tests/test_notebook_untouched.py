@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from jupyter_client.manager import KernelManager
+from notebooks import EPISODES, notebook
 
 from jupyter_mlops.store import Store
 
@@ -178,11 +179,26 @@ def test_there_are_enough_notebooks_to_say_so() -> None:
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_a_notebook_does_the_same_with_recording_as_without(notebook: str, folders: Path) -> None:
-    slug = notebook.replace(" ", "-")
+    _the_same(notebook.replace(" ", "-"), NOTEBOOKS[notebook], folders)
+
+
+def test_made_up_notebooks_tell_every_episode() -> None:
+    assert len(EPISODES) >= 50
+    assert len({tuple(notebook(number)) for number in range(120)}) == 120
+
+
+@pytest.mark.parametrize(
+    "number", [*range(3), *(pytest.param(number, marks=[pytest.mark.nightly]) for number in range(3, 120))]
+)
+def test_a_made_up_notebook_does_the_same_with_recording_as_without(number: int, folders: Path) -> None:
+    _the_same(f"made-up-{number}", notebook(number), folders)
+
+
+def _the_same(slug: str, sources: list[str], folders: Path) -> None:
     plain = Plain(folders / f"{slug}-0", record=False)
     recorded = Plain(folders / f"{slug}-1", record=True)
     try:
-        for source in [*NOTEBOOKS[notebook]]:
+        for source in sources:
             theirs, mine = plain.run(source), recorded.run(source)
             assert normal(mine, recorded.folder) == normal(theirs, plain.folder), source
         theirs, mine = plain.run(SURVEY), recorded.run(SURVEY)
@@ -200,8 +216,8 @@ def test_a_notebook_does_the_same_with_recording_as_without(notebook: str, folde
     with Store.open(recorded.folder / ".mlops") as store:
         cells = store.cell_runs(newest_first=False)
         top = [cell for cell in cells if cell.started.parent is None]
-        assert len(top) == len(NOTEBOOKS[notebook]) + 1
-        for cell, source in zip(top, [*NOTEBOOKS[notebook], SURVEY], strict=True):
+        assert len(top) == len(sources) + 1
+        for cell, source in zip(top, [*sources, SURVEY], strict=True):
             assert cell.source == source or cell.started.redacted
         assert all(cell.ended is not None for cell in cells)
         assert not store.fsck()
