@@ -309,6 +309,52 @@ def test_the_example_notebook_s_model_and_metric_are_made_again_by_their_slices(
     project.store.close()
 
 
+def test_a_model_is_made_again_across_two_notebooks_and_from_a_live_kernel(project_folder: Path) -> None:
+    first, second = nbformat.v4.new_notebook(), nbformat.v4.new_notebook()
+    first.cells = [
+        nbformat.v4.new_code_cell("import pandas as pd\nimport numpy as np"),
+        nbformat.v4.new_code_cell(
+            "x = np.linspace(0, 1, 40)\npd.DataFrame({'x': x, 'y': x > 0.4}).to_csv('data.csv', index=False)"
+        ),
+        nbformat.v4.new_code_cell("unrelated = 1"),
+    ]
+    second.cells = [
+        nbformat.v4.new_code_cell("import pandas as pd\nfrom sklearn.linear_model import LogisticRegression"),
+        nbformat.v4.new_code_cell("table = pd.read_csv('data.csv')\nX, y = table[['x']], table['y']"),
+        nbformat.v4.new_code_cell("print('a look', len(table))"),
+        nbformat.v4.new_code_cell("model = LogisticRegression(C=2.0).fit(X, y)"),
+        nbformat.v4.new_code_cell("%mlops register model small --data X,y"),
+        nbformat.v4.new_code_cell("%mlops slice model -o live.ipynb"),
+    ]
+    project = Project(project_folder)
+    for name, book in (("first.ipynb", first), ("second.ipynb", second)):
+        nbformat.write(book, project_folder / name)
+        result = run_notebook(project_folder / name, project=project)
+        assert result.status == "done", result.error
+
+    made = make(project, "models:/small/1", project_folder / "model.ipynb", check_it=True)
+    assert made.checked == slicing.Checked(same=True), made.checked
+    text = "\n".join("".join(cell["source"]) for cell in made.book["cells"])
+    assert "to_csv" in text
+    assert "LogisticRegression(C=2.0)" in text
+    assert "unrelated" not in text
+    assert "a look" not in text
+    live = json.loads((project_folder / "live.ipynb").read_text())
+    code = [cell["source"] for cell in made.book["cells"] if cell["cell_type"] == "code"]
+    assert [cell["source"] for cell in live["cells"] if cell["cell_type"] == "code"] == code
+
+    (written,) = [run for run in project.store.runs() if run.started.notebook == "first.ipynb"]
+    whole = make(project, written.id.partition(":")[2][:12], project_folder / "run.ipynb")
+    assert "to_csv" in json.dumps(whole.book)
+    assert "unrelated" not in json.dumps(whole.book)
+
+    (cell,) = [run for run in project.store.cell_runs() if "to_csv" in run.source]
+    project.store.erase({cell.id: ["source"]}, reason="test")
+    with pytest.raises(slicing.SliceRefused, match="its source is not on record any more"):
+        make(project, "models:/small/1", project_folder / "again.ipynb")
+    assert not (project_folder / "again.ipynb").exists()
+
+
 @pytest.mark.parametrize(
     ("sources", "lines"),
     [
