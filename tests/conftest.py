@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from kernels import Kernel
@@ -32,6 +33,13 @@ for _name in (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also the tests that take minutes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the same examples at every run, so that a run tells of the change at hand; new ones every night."""
+    settings.register_profile("steady", derandomize=True)
+    if not config.getoption("--nightly"):
+        settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

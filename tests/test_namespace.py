@@ -534,7 +534,7 @@ FAMILIES = {
         "{one}.sort_values('x', inplace=True)", "{one}.sort_index(inplace=True)", "{one}.fillna(0, inplace=True)",
         "{one}.reset_index(drop=True, inplace=True)", "{one}.set_index('s', inplace=True)", "{one} = {two}.values",
         "{one}.rename(columns={{'x': 'y2'}}, inplace=True)", "{one}.columns = list({one}.columns)[::-1]",
-        "{one}.index = range(len({one}))", "{one}.index.name = 'i'", "{one}.name = 'n{number}'",
+        "{one}.index = range(len({one}))", "{one}.name = 'n{number}'",
         "{one} = {two}['s'].astype('category')", "{one} = {two}.groupby('s')['x'].sum()", "{one} = {two}.T",
         "{one} = {two}.to_numpy()", "{one}[0] = {number}", "{one} = pd.concat([{two}, {two}])",
         "{one} = {two}.merge({two}, on='y')", "{one}.update({two})", "{one}.where({one} > 1, {number}, inplace=True)",
