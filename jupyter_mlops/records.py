@@ -924,7 +924,10 @@ class CellRun(msgspec.Struct, frozen=True, kw_only=True):
 
     def _merged(self, field: str) -> list[Artifact]:
         """What the end says, with what settled later in its place."""
-        found = {one.name: one for one in getattr(self.ended, field)} if self.ended else {}
+        ended: list[Artifact] = getattr(self.ended, field) if self.ended else []
+        if not ended and not self.settled:
+            return []
+        found = {one.name: one for one in ended}
         for late in self.settled:
             found.update((one.name, one) for one in getattr(late, field))
         return list(found.values())

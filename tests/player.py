@@ -15,6 +15,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+PRELOADED = (
+    "matplotlib.pyplot", "numpy", "pandas", "sklearn.linear_model", "sklearn.model_selection",
+    "IPython.core.completer", "IPython.core.interactiveshell", "IPython.core.magics", "IPython.display",
+    "jupyter_mlops.access", "jupyter_mlops.capture.displays", "jupyter_mlops.capture.hooks",
+    "jupyter_mlops.capture.run", "jupyter_mlops.capture.surroundings", "jupyter_mlops.environment",
+    "jupyter_mlops.fingerprints.instances", "jupyter_mlops.fingerprints.tensors", "jupyter_mlops.git",
+    "jupyter_mlops.namespace", "jupyter_mlops.redact", "jupyter_mlops.store",
+)  # fmt: skip
+"""What every session needs: loaded once, before the processes part."""
+
 
 def play(job: dict[str, Any]) -> None:
     """Run the steps in a fresh shell: ``["run", cell, source]`` or ``["file", path, text]``."""
@@ -51,7 +61,7 @@ def main() -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    for name in ("matplotlib.pyplot", "numpy", "pandas", "sklearn.linear_model", "sklearn.model_selection"):
+    for name in PRELOADED:
         importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)

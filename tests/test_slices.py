@@ -7,13 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import nbformat
 import pytest
+from packaging.pylock import Pylock
 
 from jupyter_mlops import views
 from jupyter_mlops.pipelines import OutputRefused, inspect_parameters, run_notebook
@@ -21,6 +23,9 @@ from jupyter_mlops.project import Project
 from jupyter_mlops.records import CellRun
 from jupyter_mlops.reproduce import parameters, slicing
 from jupyter_mlops.store import Store
+
+if TYPE_CHECKING:
+    from kernels import Kernel
 
 ROOT = Path(__file__).parents[1]
 COUNTS: list[tuple[str, int, int, int, list[str]]] = []
@@ -80,7 +85,8 @@ class Player:
 
     def play(self, folder: Path, notebook: Path, steps: list[tuple[str, str, str]]) -> list[CellRun]:
         """Play steps, and give what is on record of them."""
-        Store.create(folder / ".mlops").close()
+        if not (folder / ".mlops").exists():
+            Store.create(folder / ".mlops").close()
         job = {"folder": str(folder), "notebook": str(notebook), "cwd": str(notebook.parent), "steps": steps}
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -204,15 +210,28 @@ luck = random.random()
 """
 
 
+class Played(msgspec.Struct):
+    """A session that was played once, for all tests that only slice it."""
+
+    project: Project
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def small(player: Player, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    project, folder = sliced(player, tmp_path_factory.mktemp("small"), SMALL)
+    yield Played(project, folder)
+    project.store.close()
+
+
 def make(project: Project, what: str, output: Path, **options: Any) -> slicing.Made:
     found = views.subject(project, what)
     return slicing.make(project, what, found.line, found.value, output, **options)
 
 
-def test_a_slice_is_a_notebook_with_parameters_headings_and_what_it_needs(player: Player, tmp_path: Path) -> None:
-    project, folder = sliced(player, tmp_path, SMALL)
-    made = make(project, "total", folder / "train.ipynb")
-    book = json.loads((folder / "train.ipynb").read_text())
+def test_a_slice_is_a_notebook_with_parameters_headings_and_what_it_needs(small: Played, tmp_path: Path) -> None:
+    made = make(small.project, "total", tmp_path / "train.ipynb")
+    book = json.loads((tmp_path / "train.ipynb").read_text())
     nbformat.validate(book)
     assert ["".join(cell["source"]) for cell in book["cells"]] == [
         'rate: float = 0.5  # per day\nnames: list[str] = ["a", "b"]',
@@ -223,7 +242,7 @@ def test_a_slice_is_a_notebook_with_parameters_headings_and_what_it_needs(player
     ]
     assert book["cells"][0]["metadata"]["tags"] == ["parameters"]
     assert [cell["id"] for cell in book["cells"]] == ["parameters", "top", "imports", "numbers", "total"]
-    assert {one.name: one.type for one in inspect_parameters(folder / "train.ipynb")} == {
+    assert {one.name: one.type for one in inspect_parameters(tmp_path / "train.ipynb")} == {
         "rate": "float", "names": "list[str]",
     }  # fmt: skip
     facts = book["metadata"]["jupyter_mlops"]
@@ -233,64 +252,221 @@ def test_a_slice_is_a_notebook_with_parameters_headings_and_what_it_needs(player
     assert book["metadata"]["kernelspec"]["name"] == "python3"
 
 
-def test_a_file_that_is_there_is_never_replaced_unasked(player: Player, tmp_path: Path) -> None:
-    project, folder = sliced(player, tmp_path, SMALL)
-    (folder / "mine.ipynb").write_text("mine")
+def test_a_file_that_is_there_is_never_replaced_unasked(small: Played, tmp_path: Path) -> None:
+    (tmp_path / "mine.ipynb").write_text("mine")
     with pytest.raises(OutputRefused, match="there already"):
-        make(project, "total", folder / "mine.ipynb")
-    assert (folder / "mine.ipynb").read_text() == "mine"
-    make(project, "total", folder / "mine.ipynb", force=True)
-    assert json.loads((folder / "mine.ipynb").read_text())["nbformat"] == 4
+        make(small.project, "total", tmp_path / "mine.ipynb")
+    assert (tmp_path / "mine.ipynb").read_text() == "mine"
+    make(small.project, "total", tmp_path / "mine.ipynb", force=True)
+    assert json.loads((tmp_path / "mine.ipynb").read_text())["nbformat"] == 4
 
 
-def test_a_masked_secret_is_a_reason_to_refuse_and_is_never_written(player: Player, tmp_path: Path) -> None:
-    project, folder = sliced(player, tmp_path, SMALL)
+def test_a_masked_secret_is_a_reason_to_refuse_and_is_never_written(small: Played, tmp_path: Path) -> None:
     with pytest.raises(slicing.SliceRefused, match="a secret was masked in its source"):
-        make(project, "hidden", folder / "out.ipynb")
-    assert not (folder / "out.ipynb").exists()
+        make(small.project, "hidden", tmp_path / "out.ipynb")
+    assert not (tmp_path / "out.ipynb").exists()
 
 
-def test_what_is_not_seeded_is_written_only_when_allowed_and_says_so(player: Player, tmp_path: Path) -> None:
-    project, folder = sliced(player, tmp_path, SMALL)
+def test_what_is_not_seeded_is_written_only_when_allowed_and_says_so(small: Played, tmp_path: Path) -> None:
     with pytest.raises(slicing.SliceRefused, match="random is drawn from, and was never seeded"):
-        make(project, "luck", folder / "luck.ipynb")
-    make(project, "luck", folder / "luck.ipynb", allow_unseeded=True)
-    book = json.loads((folder / "luck.ipynb").read_text())
+        make(small.project, "luck", tmp_path / "luck.ipynb")
+    make(small.project, "luck", tmp_path / "luck.ipynb", allow_unseeded=True)
+    book = json.loads((tmp_path / "luck.ipynb").read_text())
     assert "never seeded" in "".join(book["cells"][0]["source"])
     assert "never seeded" in book["metadata"]["jupyter_mlops"]["unseeded"][0]
 
 
-def test_what_no_cell_made_can_not_be_sliced(player: Player, tmp_path: Path) -> None:
-    project, folder = sliced(player, tmp_path, SMALL)
+def test_what_no_cell_made_can_not_be_sliced(small: Played, tmp_path: Path) -> None:
     with pytest.raises(slicing.SliceRefused, match=r"data.txt was made by no recorded cell"):
-        make(project, "data.txt", folder / "out.ipynb")
+        make(small.project, "data.txt", tmp_path / "out.ipynb")
 
 
-def test_a_slice_run_headless_makes_the_same_and_a_changed_one_is_told(player: Player, tmp_path: Path) -> None:
-    project, folder = sliced(player, tmp_path, SMALL)
-    made = make(project, "total", folder / "train.ipynb", check_it=True)
+def test_a_slice_run_headless_makes_the_same_and_a_changed_one_is_told(small: Played, tmp_path: Path) -> None:
+    made = make(small.project, "total", tmp_path / "train.ipynb", check_it=True)
     assert made.checked == slicing.Checked(same=True)
     text = json.dumps(made.book).replace("rate * len", "rate + len")
-    other = slicing.check(project, made.slice, json.loads(text), made.target)
+    other = slicing.check(small.project, made.slice, json.loads(text), made.target)
     assert not other.same
     assert [name for name, _, _ in other.differs] == ["total"]
     assert other.first.startswith("cell total: total was ")
 
 
-def test_the_shell_s_word_writes_a_slice_and_its_exit_code_says_whether_it_holds(
-    player: Player, tmp_path: Path
-) -> None:
-    _, folder = sliced(player, tmp_path, SMALL)
+def test_the_shell_s_word_writes_a_slice_and_its_exit_code_says_whether_it_holds(small: Played, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "jupyter_mlops", "slice"]
-    done = subprocess.run([*words, "total", "-o", "t.ipynb"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run([*words, "total", "-o", "t.ipynb"], cwd=small.folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "A notebook that makes total" in done.stdout
-    refused = subprocess.run([*words, "luck", "-o", "l.ipynb"], cwd=folder, capture_output=True, text=True)
+    refused = subprocess.run([*words, "luck", "-o", "l.ipynb"], cwd=small.folder, capture_output=True, text=True)
     assert refused.returncode == 1
     assert "--allow-unseeded" in refused.stderr
-    assert not (folder / "l.ipynb").exists()
-    again = subprocess.run([*words, "total", "-o", "t.ipynb"], cwd=folder, capture_output=True, text=True)
+    assert not (small.folder / "l.ipynb").exists()
+    again = subprocess.run([*words, "total", "-o", "t.ipynb"], cwd=small.folder, capture_output=True, text=True)
     assert again.returncode == 2 or "there already" in again.stderr
+
+
+WRITER = """--- run numbers
+numbers = [3, 1, 2]
+unused = "nothing"
+--- run write
+from pathlib import Path
+Path("shared.txt").write_text("\\n".join(map(str, sorted(numbers))))
+--- run noise
+len(numbers)
+"""
+READER = """--- run read
+from pathlib import Path
+lines = Path("shared.txt").read_text().split()
+--- run scale
+scale = 10
+--- run unused
+other = 7
+--- run score
+from jupyter_mlops import log_metric
+total = sum(int(line) * scale for line in lines)
+log_metric("score", total / len(lines))
+--- run fit
+import numpy as np
+from sklearn.linear_model import LinearRegression
+X = np.array([[float(line)] for line in lines])
+model = LinearRegression().fit(X, X[:, 0] * scale)
+--- run register
+%mlops register model lines
+"""
+
+
+@pytest.fixture(scope="module")
+def two(player: Player, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, list[CellRun]]]:
+    """Two sessions of one project: the second reads the file that the first wrote."""
+    folder = tmp_path_factory.mktemp("two") / "project"
+    folder.mkdir()
+    for name, text in (("writer", WRITER), ("reader", READER)):
+        written = folder.parent / f"{name}.txt"
+        written.write_text(text)
+        session = read(written)
+        (folder / f"{name}.ipynb").write_text(json.dumps(as_notebook(session.cells)))
+        runs = player.play(folder, folder / f"{name}.ipynb", session.steps)
+    project = Project(folder)
+    yield project, runs
+    project.store.close()
+
+
+def test_a_file_of_another_session_brings_the_cells_that_wrote_it(
+    two: tuple[Project, list[CellRun]], player: Player, tmp_path: Path
+) -> None:
+    project, _ = two
+    for what, cells in (
+        ("shared.txt", ["numbers", "write"]),
+        ("score", ["numbers", "write", "read", "scale", "score"]),
+        ("total", ["numbers", "write", "read", "scale", "score"]),
+    ):
+        made = make(project, what, tmp_path / f"{what}.ipynb")
+        assert [piece.run.started.cell for piece in made.slice.pieces] == cells
+        assert "unused" not in json.dumps(made.book["cells"])
+        assert made.slice.files == ()
+        assert made.book["metadata"]["jupyter_mlops"]["sliced_from"] == (
+            ["writer.ipynb"] if what == "shared.txt" else ["writer.ipynb", "reader.ipynb"]
+        )
+        checked, again = rerun(player, project, made.slice, made.book, made.target, tmp_path / what)
+        assert checked.same, (checked, [run.ended for run in again])
+
+
+def test_a_metric_is_expected_by_its_value(two: tuple[Project, list[CellRun]], player: Player, tmp_path: Path) -> None:
+    project, _ = two
+    made = make(project, "score", tmp_path / "score.ipynb")
+    assert made.target.metrics == {"score": 20.0}
+    assert made.book["metadata"]["jupyter_mlops"]["metrics"] == {"score": 20.0}
+    other = json.loads(json.dumps(made.book).replace("* scale", "+ scale"))
+    checked, _ = rerun(player, project, made.slice, other, made.target, tmp_path / "other")
+    assert ("score", "20.0", "12.0") in checked.differs
+
+
+def test_a_model_s_version_is_sliced_to_what_made_it_and_makes_it_again(
+    two: tuple[Project, list[CellRun]], player: Player, tmp_path: Path
+) -> None:
+    project, runs = two
+    made = make(project, "models:/lines/1", tmp_path / "model.ipynb")
+    cells = [piece.run.started.cell for piece in made.slice.pieces]
+    assert [cell for cell in cells if cell != "register"] == ["numbers", "write", "read", "scale", "fit"]
+    (model,) = [one for run in runs for one in run.outputs if one.name == "model"]
+    assert model.digest is not None
+    assert model.digest in {one.digest for one in made.target.expected}
+    checked, again = rerun(player, project, made.slice, made.book, made.target, tmp_path / "again")
+    assert checked.same, (checked, [run.ended for run in again])
+
+
+def test_a_run_is_sliced_to_its_results(two: tuple[Project, list[CellRun]], player: Player, tmp_path: Path) -> None:
+    project, runs = two
+    writer, reader = dict.fromkeys(run.started.run for run in runs)
+    made = make(project, writer, tmp_path / "writer.ipynb")
+    assert [piece.run.started.cell for piece in made.slice.pieces] == ["numbers", "write"]
+    assert [one.name for one in made.target.expected] == ["Path", "shared.txt"]
+    made = make(project, reader, tmp_path / "reader.ipynb")
+    assert [one.name for one in made.target.expected] == ["total"]
+    assert made.target.metrics == {"score": 20.0}
+    assert [piece.run.started.cell for piece in made.slice.pieces] == ["numbers", "write", "read", "scale", "score"]
+    checked, again = rerun(player, project, made.slice, made.book, made.target, tmp_path / "again")
+    assert checked.same, (checked, [run.ended for run in again])
+
+
+def test_a_source_that_was_scrubbed_is_a_reason_to_refuse(player: Player, tmp_path: Path) -> None:
+    project, folder = sliced(player, tmp_path, WRITER)
+    before = make(project, "shared.txt", tmp_path / "before.ipynb")
+    project.store.close()
+    cell = before.slice.pieces[0].run.id
+    words = [sys.executable, "-m", "jupyter_mlops"]
+    done = subprocess.run(
+        [*words, "scrub", cell, "--field", "source", "--yes"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    after = Project(folder)
+    with pytest.raises(slicing.SliceRefused, match=f"{cell.partition(':')[2][:10]}: its source is not on record"):
+        make(after, "shared.txt", tmp_path / "after.ipynb")
+    assert not (tmp_path / "after.ipynb").exists()
+    after.store.close()
+
+
+def test_a_kernel_slices_its_own_variables_and_refuses_what_a_thread_or_a_person_made(kernel: Kernel) -> None:
+    kernel.run("a = 2", cell="a")
+    kernel.run("unused = 5", cell="unused")
+    kernel.run("b = [a] * 3", cell="b")
+    kernel.run("b.append(a)", cell="append")
+    request = kernel.send("typed = int(input('how many? '))", cell="ask")
+    kernel.client.get_stdin_msg(timeout=60)
+    kernel.client.input("4")
+    assert kernel.collect(request)[1]["status"] == "ok"
+    kernel.run("asked = typed + a", cell="asked")
+    kernel.run(
+        "import threading\nstop = threading.Event()\nheld = []\n"
+        "thread = threading.Thread(target=stop.wait)\nthread.start()",
+        cell="thread",
+    )
+    kernel.run("beside = a * 7", cell="beside")
+    kernel.run("stop.set(); thread.join()", cell="join")
+    outputs, reply = kernel.run("answer = %mlops slice b -o b.ipynb --check\nprint(answer.ok)\nanswer", cell="slice")
+    assert reply["status"] == "ok", reply
+    assert outputs[0]["text"] == "True\n"
+    assert "Run again, it made the same." in outputs[1]["data"]["text/plain"]
+    book = json.loads((kernel.folder / "b.ipynb").read_text())
+    assert ["".join(cell["source"]) for cell in book["cells"]] == ["a: int = 2", "b = [a] * 3", "b.append(a)"]
+    for what, why in (("asked", "it asks a person"), ("beside", "threads: changes may be theirs")):
+        outputs, reply = kernel.run(f"%mlops slice {what} -o {what}.ipynb", cell="slice")
+        assert reply["status"] == "error"
+        assert why in "".join(str(one) for one in outputs), outputs
+        assert not (kernel.folder / f"{what}.ipynb").exists()
+    kernel.no_errors()
+
+
+def test_a_lock_of_what_it_used_is_in_the_notebook(index: None, small: Played, tmp_path: Path) -> None:
+    made = make(small.project, "total", tmp_path / "locked.ipynb", lock=True)
+    book = json.loads((tmp_path / "locked.ipynb").read_text())
+    nbformat.validate(book)
+    lock = Pylock.from_dict(tomllib.loads(book["metadata"]["jupyter_mlops"]["lock"]))
+    environment = small.project.store.line(made.slice.runs[-1].environment).record
+    had = {one.name.lower().replace("_", "-"): one.version for one in environment.packages}
+    locked = {str(one.name): str(one.version) for one in lock.packages}
+    assert "ipykernel" in locked
+    assert locked.items() <= had.items()
+    assert all(one.wheels or one.sdist or one.archive for one in lock.packages)
 
 
 def test_the_example_notebook_s_model_and_metric_are_made_again_by_their_slices(tmp_path: Path) -> None:
@@ -300,12 +476,19 @@ def test_the_example_notebook_s_model_and_metric_are_made_again_by_their_slices(
     (folder / example.name).write_bytes(example.read_bytes())
     Store.create(folder / ".mlops").close()
     project = Project(folder)
-    result = run_notebook(folder / example.name, project=project)
+    result = run_notebook(folder / example.name, parameters={"iterations": 12, "train_months": 2}, project=project)
     assert result.status == "done", result.error
     keys = {key for run in project.store.cell_runs(run=result.run) for key in run.metrics}
     assert keys
     made = make(project, sorted(keys)[0], folder / "slice.ipynb", check_it=True)
     assert made.checked == slicing.Checked(same=True), made.checked
+    sources = ["".join(cell["source"]) for cell in made.book["cells"]]
+    assert "iterations: int = 12" in sources[0]
+    model = make(project, "models:/late-arrivals/1", folder / "model.ipynb")
+    assert [piece.run.started.cell for piece in model.slice.pieces] == [
+        "parameters", "injected-parameters", "imports", "flights", "weather", "table", "features", "train",
+    ]  # fmt: skip
+    assert {"model", "encode"} <= {one.name for one in model.target.expected}
     project.store.close()
 
 

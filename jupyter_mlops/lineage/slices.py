@@ -44,10 +44,10 @@ History = Callable[[Digest], Sequence[CellRun]]
 _GLOBAL: Final = re.compile(r"\bglobal\s+([\w, ]+)")
 _MASKED: Final = "<redacted"
 _SETS_UP: Final = re.compile(
-    r"^[ \t]*(?:%|.*\b(?:environ|filterwarnings|simplefilter|resetwarnings|seterr|set_printoptions|set_option|options"
+    r"^[ \t]*%|\b(?:environ|filterwarnings|simplefilter|resetwarnings|seterr|set_printoptions|set_option|options"
     r"|chdir|putenv|path|setrecursionlimit|setlocale|basicConfig|rcParams|rc|use|set|set_theme|set_style|set_context"
     r"|set_palette|set_config|set_default_dtype|backends|getcontext|experimental|set_seed|set_random_seed"
-    r"|seed_everything|Config)\b)", re.MULTILINE,
+    r"|seed_everything|Config)\b", re.MULTILINE,
 )  # fmt: skip
 _DATABASES: Final = ("sqlite:///", "duckdb:///")
 _WRITES: Final = re.compile(r"\s*(?!select\b|pragma\b|explain\b|with\b|show\b|describe\b|values\b)\w", re.IGNORECASE)
@@ -162,6 +162,7 @@ class _Session:
                 self.modules.setdefault(one.type, []).append((place, one))
         self.module_files = {one.name for versions in self.modules.values() for _, one in versions}
         self._aliases: dict[str, str] | None = None
+        self._setters: list[tuple[int, CellRun]] | None = None
         self._declared: frozenset[str] | None = None
 
     @property
@@ -181,6 +182,13 @@ class _Session:
                 if "import" in run.source:
                     self._aliases.update(aliases_of(cell_of(run.source)))
         return self._aliases
+
+    @property
+    def setters(self) -> list[tuple[int, CellRun]]:
+        """The cell runs whose text may set something up, and their places."""
+        if self._setters is None:
+            self._setters = [(place, run) for place, run in enumerate(self.runs) if _SETS_UP.search(run.source)]
+        return self._setters
 
     def before(self, places: Sequence[int], place: int) -> int | None:
         """The last of some places before another."""
@@ -313,6 +321,8 @@ class _Walk:
 
     def rest(self, part: Part) -> None:
         """What it builds on and reads by no name: results such as ``_``, and changes that content cannot tell."""
+        if not part.run.after:
+            return
         by_name = {one.made for one in part.inputs.values()}
         by_file = {one.made for one in part.run.files_read}
         opaque = any(_is_opaque(one) for one in part.inputs.values())
@@ -428,6 +438,8 @@ class _Walk:
 
     def imported(self, part: Part, session: _Session) -> None:
         """Local modules that it imports, and the cell runs that wrote them."""
+        if not session.modules:
+            return
         here = session.place[part.run.id]
         for name in _modules_named(part):
             for known, versions in session.modules.items():
@@ -442,6 +454,8 @@ class _Walk:
         """The local modules that these cells import, in the versions in which they used them."""
         for part in parts:
             session = self.session(part.run)
+            if not session.modules:
+                continue
             here = session.place[part.run.id]
             named = [name for name in _modules_named(part) if name in session.modules]
             if not named:
@@ -515,11 +529,12 @@ class _Walk:
                 continue
             last = max(needed)
             used: set[str] | None = None
-            for place, run in enumerate(session.runs[:last]):
-                source = run.source
-                if not _SETS_UP.search(source) or (run.id in self.parts and self.parts[run.id].asked):
+            for place, run in session.setters:
+                if place >= last:
+                    break
+                if run.id in self.parts and self.parts[run.id].asked:
                     continue
-                cell = cell_of(source)
+                cell = cell_of(run.source)
                 found = []
                 for at, one in enumerate(cell.statements):
                     root = setting_of(one, session.aliases)
@@ -530,7 +545,7 @@ class _Walk:
                         if root not in used:
                             continue
                     found.append(at)
-                if found and place < last:
+                if found:
                     failed = Part(run).failed_at()
                     self.ask(run.id, statements=[at for at in found if at < failed])
 
@@ -708,6 +723,6 @@ def _hindrances(part: Part) -> Iterator[Gap]:
             yield msgspec.structs.replace(gap, blocks=True)
     for name in part.cell.names.opaque:
         yield Gap(subject=name, reason="what it reads and changes cannot be told", blocks=True)
-    for name in sorted(part.cell.names.reads):
-        if _NUMBERED.fullmatch(name) and name not in part.inputs:
+    for name in sorted(filter(_NUMBERED.fullmatch, part.cell.names.reads)):
+        if name not in part.inputs:
             yield Gap(subject=name, reason="cells are counted anew in another notebook", blocks=True)

@@ -105,7 +105,10 @@ def cell_of(source: str) -> Cell:
         whole = names_of(tree.body)
         magic = _CELL_MAGIC.match(source)
         if magic is None:
-            found = tuple(_statement(node) for node in tree.body)
+            if len(tree.body) == 1:
+                found: tuple[Statement, ...] = (_statement(tree.body[0], whole),)
+            else:
+                found = tuple(_statement(node) for node in tree.body)
             return Cell(source, found, whole, found)
         inner = ast.parse(as_python(magic[2])).body if magic[1] in _TRANSPARENT else []
         return Cell(source, (), whole, tuple(_statement(node) for node in inner))
@@ -113,9 +116,9 @@ def cell_of(source: str) -> Cell:
         return Cell(source, (), CellNames(syntax_error=True))
 
 
-def _statement(node: ast.stmt) -> Statement:
+def _statement(node: ast.stmt, names: CellNames | None = None) -> Statement:
     first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))])
-    return Statement(node, first, node.end_lineno or node.lineno, names_of([node]), _kind(node))
+    return Statement(node, first, node.end_lineno or node.lineno, names or names_of([node]), _kind(node))
 
 
 def _kind(node: ast.stmt) -> str:

@@ -72,6 +72,8 @@ class Part:
         statements = self.cell.statements
         if not statements or not self.cell.separable or not _REBINDS.isdisjoint(self.cell.names.opaque):
             return None
+        if len(statements) == 1 and (self.names or self.statements):
+            return None  # it is all there is
         last = self.failed_at()
         kept = set(self.statements)
         reads: dict[str, None] = {}

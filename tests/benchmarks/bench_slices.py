@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jupyter_mlops.lineage import names_in
+from jupyter_mlops.lineage import names_in, volatile
+from jupyter_mlops.lineage.names import as_python
 from jupyter_mlops.lineage.slices import slice_of
 from jupyter_mlops.lineage.statements import cell_of
 from jupyter_mlops.namespace import Namespace
@@ -17,6 +18,8 @@ from jupyter_mlops.store import Store
 
 CELLS = 1000
 REPETITIONS = 15
+PARSED = (volatile._hinted, volatile._parsed, volatile._imports, volatile._read)
+"""What else is remembered of a text."""
 
 
 def history(store: Store) -> list[CellRun]:
@@ -78,12 +81,13 @@ def main() -> None:
         assert not found.blocked, found.blocked[:3]
         cold = []
         for _ in range(REPETITIONS):
-            cell_of.cache_clear()
+            for known in (cell_of, as_python, *PARSED):
+                known.cache_clear()
             cold.append(milliseconds(walk))
         warm = [milliseconds(walk) for _ in range(REPETITIONS)]
         reads = [milliseconds(read) for _ in range(REPETITIONS)]
     print(f"{CELLS} cell runs, {len(found.pieces)} of them in the slice")
-    print(f"the walk, every cell parsed anew   {statistics.median(cold):8.1f} ms")
+    print(f"the walk, no cell seen before      {statistics.median(cold):8.1f} ms   (target 50 ms)")
     print(f"the walk, cells known              {statistics.median(warm):8.1f} ms   (target 50 ms)")
     print(f"reading the cell runs from a store {statistics.median(reads):8.1f} ms")
 
