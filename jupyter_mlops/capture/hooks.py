@@ -189,7 +189,11 @@ class Hooks:
         return next((other for other in reversed(self._open.values()) if other.thread == one.thread), None)
 
     def _beside(self, one: Open) -> None:
-        """Note of a cell, and of those it does not run in, that they run at the same time."""
+        """Note of a cell, and of those it does not run in, that they run at the same time.
+
+        It is noted as the later one begins, so both say it, whichever ends first. Of what no hook is told of (silent
+        requests, cells while recording is off) nothing can be said.
+        """
         around, outer = [], one.outer
         while outer is not None:
             around.append(outer)
