@@ -444,20 +444,21 @@ def requirements(modules: Iterable[str], environment: Environment | None = None)
     """
     owners = _owners()
     loaded = {package.name: package for package in environment.packages} if environment else {}
-    lines = set()
+    found: dict[_Distribution, None] = {}  # thousands of modules come from a few dozen of them
     for module in modules:
-        top = module.partition(".")[0]
-        candidates = owners.get(top, [])
+        candidates = owners.get(module.partition(".")[0], [])
         if len(candidates) > 1:
             candidates = _narrowed(module, candidates)
-        for one in candidates:
-            name = canonical(one.name)
-            package = loaded.get(name)
-            origin = package.origin if package else _origin(one)
-            if origin.startswith("vcs "):
-                lines.add(f"{name} @ {origin[4:]}")
-            else:
-                lines.add(f"{name}=={(package.loaded if package else '') or one.version}")
+        found.update(dict.fromkeys(candidates))
+    lines = set()
+    for one in found:
+        name = canonical(one.name)
+        package = loaded.get(name)
+        origin = package.origin if package else _origin(one)
+        if origin.startswith("vcs "):
+            lines.add(f"{name} @ {origin[4:]}")
+        else:
+            lines.add(f"{name}=={(package.loaded if package else '') or one.version}")
     return sorted(lines)
 
 
