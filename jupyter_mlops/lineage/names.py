@@ -421,7 +421,7 @@ class _Reader:
                 handler(self, node)
 
     def children(self, node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
+        for child in _parts_of(node):
             if isinstance(child, ast.stmt):
                 self.block([child])
             else:
@@ -705,6 +705,26 @@ def _arguments(arguments: ast.arguments) -> Iterator[ast.arg]:
         yield arguments.kwarg
 
 
+def _parts_of(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below a node, without those that say nothing of themselves, such as ``ast.Load()``."""
+    found: list[ast.AST] = []
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if isinstance(value, ast.AST):
+            if value._fields:
+                found.append(value)
+        elif isinstance(value, list):
+            found += [one for one in value if isinstance(one, ast.AST) and one._fields]
+    return found
+
+
+_BINDERS: Final = frozenset({
+    ast.Global, ast.Nonlocal, ast.Name, ast.Import, ast.ImportFrom, ast.ExceptHandler, ast.MatchAs, ast.MatchStar,
+    ast.MatchMapping,
+})  # fmt: skip
+"""What binds a name in a function, or says where it is bound."""
+
+
 def _body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: _Reader) -> _Body:
     """What a function's body, and the functions in it, look up and bind outside themselves."""
     body = _Body()
@@ -712,26 +732,28 @@ def _body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: 
     local |= {parameter.name for parameter in getattr(node, "type_params", ())}
     outside: set[str] = set()
     parts: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(node.body)
-    own: list[ast.AST] = []
     while parts:
         part = parts.pop()
-        own.append(part)
-        match part:
-            case ast.Global():
-                outside.update(part.names)
-                body.stores.update(part.names)
-            case ast.Nonlocal():
-                outside.update(part.names)
-            case ast.Name(ctx=ast.Store() | ast.Del()):
-                local.add(part.id)
-            case ast.Import() | ast.ImportFrom():
-                local.update((alias.asname or alias.name).partition(".")[0] for alias in part.names)
-            case ast.ExceptHandler() if part.name:
-                local.add(part.name)
-            case ast.MatchAs() | ast.MatchStar() if part.name:
-                local.add(part.name)
-            case ast.MatchMapping() if part.rest:
-                local.add(part.rest)
+        kind = type(part)
+        if kind is ast.Constant:
+            continue
+        if kind in _BINDERS:
+            match part:
+                case ast.Global():
+                    outside.update(part.names)
+                    body.stores.update(part.names)
+                case ast.Nonlocal():
+                    outside.update(part.names)
+                case ast.Name(ctx=ast.Store() | ast.Del()):
+                    local.add(part.id)
+                case ast.Import() | ast.ImportFrom():
+                    local.update((alias.asname or alias.name).partition(".")[0] for alias in part.names)
+                case ast.ExceptHandler() if part.name:
+                    local.add(part.name)
+                case ast.MatchAs() | ast.MatchStar() if part.name:
+                    local.add(part.name)
+                case ast.MatchMapping() if part.rest:
+                    local.add(part.rest)
         if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
             if not isinstance(part, ast.Lambda):
                 local.add(part.name)
@@ -755,7 +777,7 @@ def _body_of(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, reader: 
                 body.loads.add(part.id)
             elif isinstance(part, ast.Call):
                 _look_at_call(part, reader)
-            parts.extend(ast.iter_child_nodes(part))
+            parts.extend(_parts_of(part))
     local -= outside
     body.loads -= local
     body.stores -= local

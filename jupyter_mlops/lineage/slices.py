@@ -236,7 +236,7 @@ class _Walk:
                 self.ask(session.runs[place].id, name=read)
 
     def ask(
-        self, digest: Digest, *, name: str | None = None, statements: Iterable[int] = (), whole: bool = False
+        self, digest: Digest, *, name: str | None = None, statements: Sequence[int] = (), whole: bool = False
     ) -> Part | None:
         """Need a cell run: for a name it made, for some of its statements, or all of it."""
         part = self.parts.get(digest)
@@ -246,12 +246,15 @@ class _Walk:
             except MlopsError:
                 self.gap(f"cell run {short(digest)}", "is not on record here")
                 return None
-        before = (len(part.names), len(part.statements), part.asked)
+        more = (name is not None and name not in part.names) or (whole and not part.asked)
         if name is not None:
             part.names.add(name)
-        part.statements.update(statements)
+        if statements:
+            more = more or not part.statements.issuperset(statements)
+            part.statements.update(statements)
         part.asked = part.asked or whole
-        if (len(part.names), len(part.statements), part.asked) != before and part not in self.due:
+        if more and not part.due:
+            part.due = True
             self.due.append(part)
         return part
 
@@ -276,7 +279,9 @@ class _Walk:
     def run(self) -> None:
         while True:
             while self.due:
-                self.follow(self.due.pop())
+                part = self.due.pop()
+                part.due = False
+                self.follow(part)
             self.settings()
             self.unbound()
             if not self.due:
@@ -512,7 +517,7 @@ class _Walk:
         if place is not None and (made is None or made <= place):
             self.ask(session.runs[place].id, whole=True)
         elif made is not None:
-            self.gap(name, f"cell run {short(part.run.id)} looked it up, and what it found is not on record")
+            self.gap(name, f"{_named(part.run)} looked it up, and what it found is not on record")
 
     def ordered(self) -> list[Part]:
         """What is needed, in the order in which it ran."""
@@ -606,7 +611,7 @@ class _Walk:
         if not beyond and not self.unseeded:
             return
         for part in parts:
-            subject = f"cell run {short(part.run.id)}"
+            subject = _named(part.run)
             drawn = self.unseeded.get(part.run.id)
             effects: dict[str, Gap] = {}
             for place, one in enumerate(part.kept()):
@@ -660,6 +665,10 @@ def _is_opaque(one: Artifact) -> bool:
     return one.digest is None and one.type != "module" and one.why != "secret"
 
 
+def _named(run: CellRun) -> str:
+    return f"cell run {short(run.id)}"
+
+
 def _called(part: Part) -> set[str]:
     """What the text calls by a bare name, also in functions."""
     calls = (node.func for one in part.kept() for node in ast.walk(one.node) if isinstance(node, ast.Call))
@@ -704,18 +713,17 @@ def _only_shows(node: ast.AST) -> bool:
 def _hindrances(part: Part) -> Iterator[Gap]:
     """Why a cell run can not be run again as it was."""
     run = part.run
-    subject = f"cell run {short(run.id)}"
     cut = part.cut()
     if cut is not None:
         yield cut
     if not run.source.strip() and run.outputs:
-        yield Gap(subject=subject, reason="its source is not on record any more", blocks=True)
+        yield Gap(subject=_named(run), reason="its source is not on record any more", blocks=True)
     if _MASKED in part.source:
-        yield Gap(subject=subject, reason="a secret was masked in its source", blocks=True)
+        yield Gap(subject=_named(run), reason="a secret was masked in its source", blocks=True)
     if "input" in part.source or "getpass" in part.source:
         reads = names_of([one.node for one in part.kept()]).reads | _called(part)
         if reads & {"input", "getpass"} - part.inputs.keys() or re.search(r"\bgetpass\s*\(", part.source):
-            yield Gap(subject=subject, reason="it asks a person (input)", blocks=True)
+            yield Gap(subject=_named(run), reason="it asks a person (input)", blocks=True)
     if not part.whole:
         return
     for gap in run.gaps:

@@ -33,7 +33,7 @@ class Part:
         What was altered in it, in words.
     """
 
-    __slots__ = ("asked", "cell", "declared", "inputs", "names", "note", "places", "run", "source", "statements")
+    __slots__ = ("asked", "cell", "declared", "due", "inputs", "names", "note", "places", "run", "source", "statements")
 
     def __init__(self, run: CellRun) -> None:
         self.run = run
@@ -42,6 +42,7 @@ class Part:
         self.names: set[str] = set()
         self.statements: set[int] = set()  # asked for by their place, whatever they bind
         self.asked = False  # as a whole
+        self.due = False  # it was asked for more, and that has not been followed yet
         self.places: frozenset[int] | None = None  # what is kept; None: all
         self.inputs: dict[str, Artifact] = {one.name: one for one in run.inputs}
         self.source = run.source
