@@ -71,10 +71,10 @@ class Part:
     def _trimmed(self) -> list[str] | None:
         """Take only what is needed, where that is proved to be the same; None where it is not."""
         statements = self.cell.statements
-        if not statements or not self.cell.separable or not _REBINDS.isdisjoint(self.cell.names.opaque):
-            return None
         if len(statements) == 1 and (self.names or self.statements):
             return None  # it is all there is
+        if not statements or not self.cell.separable or not _REBINDS.isdisjoint(self.cell.names.opaque):
+            return None
         last = self.failed_at()
         kept = set(self.statements)
         reads: dict[str, None] = {}
