@@ -71,7 +71,7 @@ for pair in ${others[@]+"${others[@]}"}; do
     if [ "$version" = 3.12 ]; then pins=('pandas>=2.2,<2.3'); fi  # the older of the two pandas whose frames have one digest
     echo "== Python $version ${pins[*]-}, what depends on it"
     prepare ".venv-test-$version" "${pair#*=}" test-core ${pins[@]+"${pins[@]}"}
-    # (PyTorch is tested once, above)
-    ".venv-test-$version/bin/python" -m pytest -q -k 'not tensors_and_modules' tests/test_records.py tests/test_formats.py tests/test_store.py \
+    # (PyTorch and netCDF4 are tested once, above)
+    ".venv-test-$version/bin/python" -m pytest -q -k 'not tensors_and_modules and not files_are_reached_unseen' tests/test_records.py tests/test_formats.py tests/test_store.py \
         tests/test_fingerprints.py tests/test_lineage.py tests/test_namespace.py tests/test_capture.py tests/test_registry.py tests/test_models.py
 done
