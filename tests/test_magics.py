@@ -45,7 +45,7 @@ def test_wrong_words_are_an_error_of_the_cell_without_our_stack(shell: Any, caps
     assert not result.success
     shown = capsys.readouterr().out
     assert "No such command 'nope'" in shown
-    assert "cli.py" not in shown
+    assert "jupyter_mlops/cli" not in shown
 
 
 def test_off_stops_recording_and_on_goes_on(shell: Any) -> None:

@@ -1,0 +1,132 @@
+"""Run again: a notebook headless; what is on record sliced, brought back, repeated and compared."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jupyter_mlops.cli.tree import FILE, SECONDS, Place, here, mlops, one_of
+from jupyter_mlops.errors import WrongUse
+
+if TYPE_CHECKING:
+    from jupyter_mlops.widgets import View
+
+
+@mlops.command()
+@click.argument("notebook", type=FILE)
+@click.option("-o", "--output", type=FILE, help="Where the executed notebook goes.")
+@click.option(
+    "-p", "--parameter", "pairs", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter."
+)
+@click.option("-f", "--parameters-file", type=FILE, help="Parameters from a YAML file.")
+@click.option("-k", "--kernel", help="Kernel to run in, if not the notebook's own.")
+@click.option("--cell-timeout", type=SECONDS, help="Seconds a cell may take.")
+@click.option("--timeout", type=SECONDS, help="Seconds the run may take.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
+@here
+def run(
+    place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...], parameters_file: Path | None,
+    kernel: str | None, cell_timeout: float | None, timeout: float | None, progress: bool | None,
+) -> View:  # fmt: skip
+    """Run a NOTEBOOK headless, with parameters, on record."""
+    from jupyter_mlops import pipelines, views
+    from jupyter_mlops.project import Project
+
+    project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
+    result = pipelines.run_notebook(
+        notebook, output=output, parameters=pipelines.read_parameters(notebook, pairs, parameters_file),
+        project=project, kernel=kernel, cell_timeout=cell_timeout, timeout=timeout,
+        progress=sys.stderr.isatty() if progress is None else progress,
+    )  # fmt: skip
+    return views.run_result(project, result)
+
+
+@mlops.command(name="slice")
+@click.argument("what")
+@click.option("-o", "--output", type=FILE, required=True, help="Where the notebook goes.")
+@click.option("--check", "checked", is_flag=True, help="Run it in a copy and compare. Ends with 1 if it differs.")
+@click.option("--allow-unseeded", is_flag=True, help="Write it even if it need not give the same again.")
+@click.option("--lock", is_flag=True, help="Put a lock of what it used into the notebook. Asks the package index.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@here
+def slice_(
+    place: Place, what: str, output: Path, checked: bool, allow_unseeded: bool, lock: bool, force: bool
+) -> View:  # fmt: skip
+    """Write the smallest notebook that makes WHAT (a variable, metric, file, cell run, run, model), as it was made."""
+    from jupyter_mlops import views
+    from jupyter_mlops.reproduce import slicing
+
+    subject = place.subject(what)
+    made = slicing.make(
+        place.project, what, subject.line, subject.value, output, check_it=checked, allow_unseeded=allow_unseeded,
+        force=force, lock=lock,
+    )  # fmt: skip
+    return views.sliced(place.project, made)
+
+
+@mlops.command()
+@click.argument("what")
+@click.argument("folder", type=FILE, required=False)
+@click.option("--dry-run", is_flag=True, help="In a notebook: only say what would become of the variables.")
+@click.option("--rerun", is_flag=True, help="In a notebook: run the cells again that make what could not be kept.")
+@here
+def checkout(place: Place, what: str, folder: Path | None, dry_run: bool, rerun: bool) -> View:
+    """Write the code and files of WHAT into FOLDER; in a notebook, without one: its variables as they were.
+
+    WHAT is a run, a cell run or a model, FOLDER new or empty. Variables come back as they were after a cell run, if
+    checkpoints were on.
+    """
+    from jupyter_mlops import views
+
+    if folder is None and place.session is not None and place.variables is not None:
+        digest = place.project.store.resolve(what)
+        return views.returned(place.session.with_checkpoints().checkout(digest, dry_run=dry_run, rerun=rerun))
+    if folder is None:
+        raise WrongUse("where to is not said", next=f"mlops checkout {what} FOLDER")
+    if dry_run or rerun:
+        raise WrongUse("--dry-run and --rerun are for the variables of a notebook", next=f"%mlops checkout {what}")
+    from jupyter_mlops.reproduce.checkout import checkout as write
+
+    return views.checked_out(write(place.past(what), place.project, folder))
+
+
+@mlops.command()
+@click.argument("what")
+@one_of(
+    "--env", "auto", "current", "new",
+    help="Run in the environment here, or in one made from a lock; auto: here if it is the recorded one.",
+)  # fmt: skip
+@one_of("--code", "recorded", "current", help="Run the cells and modules as they were, or as they are now.")
+@one_of(
+    "--data", "current", "recorded",
+    help="Read data files as they lie there, or as they were where their bytes are kept.",
+)  # fmt: skip
+@one_of("--order", "run", "notebook", help="As it ran, or each cell once from top to bottom.")
+@one_of("--extent", "auto", "slice", "all", help="The cells that it needs, or all; auto: of a headless run all.")
+@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Numbers may differ by this fraction.")
+@click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="Numbers may differ by this much.")
+@click.option("--timeout", type=SECONDS, help="Seconds the run may take.")
+@click.option("--offline", is_flag=True, help="Make an environment only from uv's cache.")
+@click.option("--keep", type=FILE, help="Leave the second run in this new folder.")
+@here
+def verify(
+    place: Place, what: str, env: str, code: str, data: str, order: str, extent: str, rtol: float, atol: float,
+    timeout: float | None, offline: bool, keep: Path | None,
+) -> View:  # fmt: skip
+    """Run WHAT (a run, cell run or model) again and compare every cell. Ends with 1 if one differs, and says why."""
+    from jupyter_mlops import views
+    from jupyter_mlops.reproduce.comparing import Tolerance
+    from jupyter_mlops.reproduce.verify import Wanted
+    from jupyter_mlops.reproduce.verify import verify as again
+
+    wanted = Wanted(
+        env=env, code=code, data=data, order=order, extent=extent, tolerance=Tolerance(rtol, atol), timeout=timeout,
+        offline=offline,
+    )  # fmt: skip
+    past = place.past(what)
+    if place.session is None and sys.stderr.isatty():
+        click.echo(f"running {len(past.cells)} cells again …", err=True)
+    return views.verified(again(past, place.project, wanted, keep=keep))

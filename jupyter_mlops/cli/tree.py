@@ -1,0 +1,146 @@
+"""The tree that verbs hang on, where a verb is given, and the options that several verbs have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from jupyter_mlops.errors import WrongUse
+
+if TYPE_CHECKING:
+    from jupyter_mlops.capture import Session
+    from jupyter_mlops.project import Project
+    from jupyter_mlops.registry import LocalRegistry
+    from jupyter_mlops.reproduce.past import Past
+
+GROUPS = {
+    "Start": ("status", "init", "demo", "doctor"),
+    "Record": ("on", "off", "checkpoint"),
+    "Read": ("log", "show", "diff", "lineage", "runs", "env"),
+    "Run again": ("run", "slice", "checkout", "verify"),
+    "Models": ("register", "models", "check", "promote", "rollback"),
+    "Keep the store": ("fsck", "repair", "scrub", "reindex"),
+}
+"""The verbs as help lists them."""
+
+
+class Place:
+    """Where a command is given: a shell, or a kernel with its session and variables."""
+
+    def __init__(self, session: Session | None = None, variables: dict[str, Any] | None = None) -> None:
+        self.session = session
+        self.variables = variables
+        self.as_json = False
+        self._project: Project | None = session.project if session else None
+
+    @property
+    def project(self) -> Project:
+        """The project here; `ProjectMissing` where there is none."""
+        if self._project is None:
+            from jupyter_mlops.project import Project
+
+            self._project = Project.open(create=False)
+        return self._project
+
+    @property
+    def registry(self) -> LocalRegistry:
+        """The project's own registry."""
+        from jupyter_mlops.registry import LocalRegistry
+
+        return LocalRegistry(self.project.store, user=self.project.user, redactor=self.project.redactor())
+
+    def subject(self, what: str) -> Any:
+        """What a reference on the command line or in a cell means."""
+        from jupyter_mlops import views
+
+        return views.subject(self.project, what, session=self.session)
+
+    def past(self, what: str | None) -> Past:
+        """What was run, as a reference names it; the latest run where none is given."""
+        from jupyter_mlops.reproduce.past import latest, past
+
+        if what is None:
+            return latest(self.project.store)
+        found = self.subject(what)
+        return past(self.project.store, found.text, found.line, found.value)
+
+    def variable(self, name: str) -> Any:
+        """The value of a variable of the kernel; `WrongUse` where there is none."""
+        if self.variables is None:
+            raise WrongUse(
+                f"there is no variable {name!r} in a shell",
+                next=f"type it after %mlops, in the notebook that has {name}",
+            )
+        if name not in self.variables:
+            raise WrongUse(f"there is no variable {name!r} in this kernel")
+        return self.variables[name]
+
+    def named(self, names: str | None) -> tuple[Any, ...] | None:
+        """The values of variables named with commas between them."""
+        return tuple(self.variable(name.strip()) for name in names.split(",")) if names else None
+
+
+class Verb(click.Command):
+    """A command that can print the records behind its answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print records, as JSON."))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; note in its place how its answer is wanted."""
+        ctx.ensure_object(Place).as_json = ctx.params.pop("as_json")
+        return super().invoke(ctx)
+
+
+class Tree(click.Group):
+    """The verbs, in the groups of `GROUPS`."""
+
+    command_class = Verb
+    group_class = type
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The verbs in the order of their groups."""
+        return [verb for verbs in GROUPS.values() for verb in verbs]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs by group."""
+        for title, verbs in GROUPS.items():
+            rows = [
+                (verb, command.get_short_help_str(90)) for verb in verbs if (command := self.get_command(ctx, verb))
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+here = click.make_pass_decorator(Place, ensure=True)
+
+FILE: Final = click.Path(path_type=Path)
+SECONDS: Final = click.FloatRange(min=0, min_open=True)
+limited: Final = click.option(
+    "-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most."
+)
+
+
+def one_of(name: str, *words: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option that takes one of these words; the first unless it is given."""
+    return click.option(name, type=click.Choice(words), default=words[0], show_default=True, help=help)
+
+
+@click.group(
+    cls=Tree,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="jupyter-mlops", prog_name="mlops")
+@click.pass_context
+def mlops(ctx: click.Context) -> Any:
+    """MLOps that lives in the notebook: every cell run on record, models validated before they get a name."""
+    if ctx.invoked_subcommand is None:
+        status = mlops.commands["status"]
+        with status.make_context("status", [], parent=ctx) as inner:
+            return status.invoke(inner)
+    return None
