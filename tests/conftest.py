@@ -33,6 +33,7 @@ for _name in (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also the tests that take minutes")
+    parser.addoption("--gpu", action="store_true", help="also the tests that need a real NVIDIA GPU")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,7 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    late = [] if config.getoption("--nightly") else [item for item in items if item.get_closest_marker("nightly")]
+    late = [
+        item
+        for item in items
+        if any(item.get_closest_marker(name) and not config.getoption(f"--{name}") for name in ("nightly", "gpu"))
+    ]
     config.hook.pytest_deselected(items=late)
     items[:] = [item for item in items if item not in late]
     for item in items:

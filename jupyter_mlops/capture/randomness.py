@@ -21,7 +21,7 @@ _TWISTER: Final = struct.Struct("i624I")  # CPython's: where it stands, and its 
 
 
 class Generators:
-    """The global generators of a process: Python's, numpy's legacy one, torch's on the CPU."""
+    """The global generators of a process: Python's, numpy's legacy one, torch's on the CPU and on GPUs."""
 
     def __init__(self) -> None:
         self._seeded: set[str] = set()
@@ -50,6 +50,9 @@ class Generators:
         default = getattr(torch, "default_generator", None)
         if default is not None:
             found["torch"] = default.get_state().numpy().tobytes()
+            gpus = _of_gpus(modules.get("torch.cuda"))
+            if gpus:
+                found["torch.cuda"] = gpus
         return found
 
     def given(self) -> None:
@@ -91,6 +94,8 @@ class Generators:
         for name in names.reads & self._seeding.keys() if self._seeding else ():
             may |= self._seeding[name]
         self._seeded |= may.intersection(moved)
+        if "torch.cuda" in moved and "torch" in self._seeded and _seeded_alike(after["torch.cuda"]):
+            self._seeded.add("torch.cuda")  # the seed had waited until the GPU was first used
         self._seeding.update(names.seeding)
         return {name: SEEDED if name in self._seeded else UNSEEDED for name in moved}
 
@@ -114,6 +119,23 @@ def _reading(python: Any, generator: Any) -> Callable[[], bytes] | None:
     return state if (*words, at) == python.getstate()[1] == generator.getstate()[1] else None
 
 
+def _of_gpus(cuda: Any) -> tuple[tuple[int, int], ...]:
+    """Each GPU's seed and how far it has drawn: numbers that the CPU keeps, so that no GPU is asked or waited for."""
+    try:
+        return tuple((one.initial_seed(), one.get_offset()) for one in getattr(cuda, "default_generators", ()))
+    except RuntimeError:  # a graph is being captured: it is told once that is over
+        return ()
+
+
+def _seeded_alike(token: Any) -> bool:
+    """Whether every GPU has the seed of torch's own generator, as `torch.manual_seed` gives it."""
+    torch: Any = sys.modules["torch.random"]
+    seed = torch.default_generator.initial_seed()
+    return all(one == seed for one, _ in token)
+
+
 def _has_drawn(name: str, token: object) -> bool:
     """Whether a generator that has only just been loaded was drawn from."""
+    if name == "torch.cuda":
+        return any(offset for _, offset in token)  # type: ignore[attr-defined]
     return name == "numpy.random" and type(token) is tuple and token[0] not in (_FRESH, None)

@@ -126,11 +126,11 @@ _SEEDS: Final = frozenset({
     "seed", "default_rng", "RandomState", "manual_seed", "manual_seed_all", "set_seed", "set_random_seed",
     "seed_everything", "random_seed", "SeedSequence", "PRNGKey", "set_state", "setstate",
 })  # fmt: skip
+_ALL_GENERATORS: Final = ("random", "numpy.random", "torch", "torch.cuda")
 _GLOBAL_SEEDS: Final = {
     "seed": ("random", "numpy.random"), "setstate": ("random",), "set_state": ("numpy.random",),
-    "manual_seed": ("torch",), "seed_everything": ("random", "numpy.random", "torch"),
-    "set_seed": ("random", "numpy.random", "torch"), "set_random_seed": ("random", "numpy.random", "torch"),
-    "random_seed": ("random", "numpy.random", "torch"),
+    "manual_seed": ("torch", "torch.cuda"), "manual_seed_all": ("torch.cuda",), "seed_everything": _ALL_GENERATORS,
+    "set_seed": _ALL_GENERATORS, "set_random_seed": _ALL_GENERATORS, "random_seed": _ALL_GENERATORS,
 }  # fmt: skip
 """The global generators that a call of such a name may seed; `default_rng(0)` makes one of its own."""
 _BLIND: Final = frozenset({"exec", "eval", "execfile", "globals", "locals", "__import__"})

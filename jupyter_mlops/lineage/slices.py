@@ -390,7 +390,10 @@ class _Walk:
         for generator in ended.randomness:
             if seeds.get(generator):
                 continue
-            place = session.before(session.movers.get(generator, []), here)
+            movers = session.movers.get(generator, [])
+            if generator == "torch.cuda":  # before the GPU is first used a seed waits, and moves only the CPU's
+                movers = sorted({*movers, *session.movers.get("torch", [])})
+            place = session.before(movers, here)
             if place is None:
                 self.unseeded[part.run.id] = f"{generator} is drawn from, and was never seeded"
             else:

@@ -296,10 +296,12 @@ def dotted(node: ast.expr, aliases: Mapping[str, str]) -> str:
 
 _GENERATORS: Final = {
     "random.seed": "random", "random.setstate": "random", "numpy.random.seed": "numpy.random",
-    "numpy.random.set_state": "numpy.random", "torch.manual_seed": "torch", "torch.random.manual_seed": "torch",
-    "torch.set_rng_state": "torch",
+    "numpy.random.set_state": "numpy.random", "torch.manual_seed": "torch torch.cuda",
+    "torch.random.manual_seed": "torch torch.cuda", "torch.set_rng_state": "torch",
+    "torch.cuda.manual_seed": "torch.cuda", "torch.cuda.manual_seed_all": "torch.cuda",
 }  # fmt: skip
-_ALL: Final = frozenset({"random", "numpy.random", "torch"})
+"""The generators that a call seeds, by its path."""
+_ALL: Final = frozenset({"random", "numpy.random", "torch", "torch.cuda"})
 _SEEDS_ALL: Final = frozenset({"seed_everything", "set_seed", "seed_all", "set_random_seed"})
 _DRAWS_NOTHING: Final = frozenset({
     "print", "len", "range", "int", "float", "str", "bool", "list", "dict", "tuple", "set", "sorted", "min", "max",
@@ -346,7 +348,7 @@ def _seeded(
     if path in _GENERATORS:
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
         none = not given or (isinstance(given[0], ast.Constant) and given[0].value is None)
-        return frozenset() if none else frozenset({_GENERATORS[path]})
+        return frozenset() if none else frozenset(_GENERATORS[path].split())
     own = functions.get(path)
     if own is not None and depth:
         local = {**aliases, **_local_aliases(own)}
