@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import platform
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 import msgspec
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -27,6 +31,8 @@ from jupyter_mlops.reproduce.comparing import Sides, Tolerance, numbers_close, s
 from jupyter_mlops.reproduce.past import past
 from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, verify
 from jupyter_mlops.views import subject
+
+ROOT = Path(__file__).parent.parent
 
 
 class Case:
@@ -418,6 +424,112 @@ def test_another_python_is_a_cause_and_another_machine_only_where_there_is_no_ot
     assert [(one.kind, one.what, one.proved) for one in causes(told, 0)] == [("python", "python 3.11.7 → 3.12.1", True)]
     told = msgspec.structs.replace(told, environment=EnvironmentDiff(facts=(("cpu", "one", "other"),)))
     assert [(one.kind, one.what, one.proved) for one in causes(told, 0)] == [("machine", "cpu one → other", False)]
+
+
+OWN = ".".join(platform.python_version_tuple()[:2])
+BY_PYTHON = (
+    "total = sum([0.1] * 10)",  # from 3.12 on what adding floats loses is made up for
+    'def told():\n    """One line,\n        and one more."""\n\ntext = told.__doc__',  # unindented from 3.13 on
+)
+
+
+@pytest.fixture(params=[version for version in ("3.11", "3.12", "3.13") if version != OWN])
+def other(request: pytest.FixtureRequest) -> Path:
+    """Another Python, with the package in an environment of its own: `tests/run.sh` makes one for each it finds."""
+    found = ROOT / f".venv-test-{request.param}" / "bin" / "python"
+    if not found.exists():
+        pytest.skip(
+            f"needs Python {request.param} in .venv-test-{request.param}: tests/run.sh makes it where it finds one"
+        )
+    return found
+
+
+def full(python: Path) -> str:
+    code = "import platform; print(platform.python_version())"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_another_python_is_the_cause_whichever_of_the_two_comes_first(case: Case, other: Path) -> None:
+    def tell(code: int, *words: str) -> Any:
+        words = ("-m", "jupyter_mlops", *words, "--json")
+        done = subprocess.run([other, *words], cwd=case.folder, capture_output=True, text=True)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        return json.loads(done.stdout)
+
+    here, there = platform.python_version(), full(other)
+    older, newer = sorted((here, there), key=lambda version: [int(part) for part in version.split(".")])
+    minors = [int(version.split(".")[1]) for version in (older, newer)]
+    expected = {
+        cell: "differs" if minors[0] < since <= minors[1] else "identical" for cell, since in (("c1", 12), ("c2", 13))
+    }
+    run = case.ran(*BY_PYTHON)
+    assert case.again().verdict == "identical"
+    answer = tell(1, "verify", run, "--env", "current")
+    assert {one["cell"]: one["verdict"] for one in answer["cells"]} == expected
+    first = next(one for one in answer["cells"] if one["verdict"] == "differs")
+    assert {"kind": "python", "what": f"python {here} → {there}"} in first["causes"]
+    assert {one["kind"] for one in first["causes"]} <= {"python", "package"}
+
+    ran = tell(0, "run", "a.ipynb", "-o", "out.ipynb")
+    case.run = ran["run"]
+    found = case.again()
+    assert verdicts(found) == expected
+    assert ("python", f"python {there} → {here}", True) in named(found)
+    found = case.again(tolerance=Tolerance(rtol=1e-12))
+    assert verdicts(found)["c1"] == expected["c1"].replace("differs", "within tolerance")
+
+
+@pytest.mark.skipif(
+    len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two processors to choose from"
+)
+def test_fewer_processors_are_the_cause_of_a_sum_taken_part_by_part(case: Case) -> None:
+    processors = os.sched_getaffinity(0)
+
+    def total(size: int, count: int) -> float:
+        xs = np.sqrt(np.arange(size, dtype=np.float32))
+        return float(sum(part.sum() for part in np.array_split(xs, count)))
+
+    size = next(size for size in range(99_991, 101_000) if total(size, 1) != total(size, len(processors)))
+    case.ran(
+        f"import os\nimport numpy as np\nxs = np.sqrt(np.arange({size}, dtype=np.float32))",
+        "parts = np.array_split(xs, len(os.sched_getaffinity(0)))\ntotal = float(sum(part.sum() for part in parts))\n"
+        "del parts",
+    )
+    assert case.again().verdict == "identical"
+    os.sched_setaffinity(0, {min(processors)})
+    try:
+        found = case.again()
+        near = case.again(tolerance=Tolerance(rtol=1e-5))
+    finally:
+        os.sched_setaffinity(0, processors)
+    assert verdicts(found) == {"c1": "identical", "c2": "differs"}
+    assert named(found) == [("machine", f"cores {len(processors)} → 1", False)]
+    assert verdicts(near) == {"c1": "identical", "c2": "within tolerance"}
+
+
+def test_the_kernels_of_another_processor_are_the_cause_of_the_last_bits_of_a_product(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "import numpy as np\na = np.sqrt(np.arange(40_000.0)).reshape(200, 200)"
+    product = "b = a @ a.T"
+    run = f"{source}\n{product}\nprint(b.tobytes().hex())"
+    older = {name: _told({**os.environ, "OPENBLAS_CORETYPE": name}, run) for name in ("Prescott", "Nehalem", "Haswell")}
+    usual = _told(dict(os.environ), run)
+    name = next((name for name, total in older.items() if total != usual), None)
+    if name is None:
+        pytest.skip("needs a NumPy whose OpenBLAS has code for several processors (x86-64)")
+    case.ran(source, product)
+    assert case.again().verdict == "identical"
+    monkeypatch.setenv("OPENBLAS_CORETYPE", name)
+    found = case.again()
+    assert verdicts(found) == {"c1": "identical", "c2": "differs"}
+    assert named(found) == [("environment variable", f"OPENBLAS_CORETYPE: (not set) → {name}", False)]
+    assert verdicts(case.again(tolerance=Tolerance(rtol=1e-12)))["c2"] == "within tolerance"
+
+
+def _told(environ: dict[str, str], code: str) -> str:
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, env=environ, check=True, capture_output=True, text=True).stdout
 
 
 def test_what_is_on_no_record_is_not_blamed_on_anything(case: Case, tmp_path: Path) -> None:

@@ -21,6 +21,11 @@ from jupyter_mlops.reproduce.comparing import Difference, Sides, columns_changed
 
 _NOT_DEFINED: Final = re.compile(r"^NameError: name '(\w+)' is not defined")
 _NOT_THERE: Final = re.compile(r"^FileNotFoundError: .*")
+_READ_BY_LIBRARIES: Final = re.compile(
+    r"PYTHONHASHSEED|(?:OMP|OPENBLAS|MKL|BLIS|NUMEXPR|KMP|VECLIB|CUDA|CUBLAS|NVIDIA|TF|POLARS)_.*|XLA_FLAGS|JAX_.*|"
+    r"LANG|LANGUAGE|LC_.*|TZ"
+)
+"""Variables, recorded with their values, that change numbers, orders and texts of cells that ask for none."""
 KINDS: Final = (
     "code", "data", "package", "python", "network", "environment variable", "hidden state", "order", "randomness",
     "time", "masked", "machine", "unknown",
@@ -137,6 +142,7 @@ def causes(situation: Situation, at: int) -> list[Cause]:
     found += _code(situation, at)
     found += _packages(situation)
     found += [Cause(kind="masked", what=f"secrets are masked in {name}", proved=False) for name in situation.masked]
+    found += _libraries(situation) if not found else []
     found += _machine(situation) if not any(one.proved for one in found) else []
     if not found:
         found.append(Cause(kind="unknown", what="nothing that is on record has changed", proved=False))
@@ -237,10 +243,9 @@ def _variables(situation: Situation, old: CellRun, uses: Iterable[Use]) -> list[
     found = []
     named = False
     for name, (before, after) in sorted(told.items()):
-        if asked and name in old.source:
+        if name in old.source:
             named = True
-            was, now = (value if value is not None else "(not set)" for value in (before, after))
-            found.append(Cause(kind="environment variable", what=f"{name}: {was} → {now}", cell=old.id))
+            found.append(Cause(kind="environment variable", what=_changed(name, before, after), cell=old.id))
     if not named:
         found += [
             Cause(
@@ -250,6 +255,11 @@ def _variables(situation: Situation, old: CellRun, uses: Iterable[Use]) -> list[
             for use in asked
         ]  # fmt: skip
     return found
+
+
+def _changed(name: str, before: str | None, after: str | None) -> str:
+    was, now = (value if value is not None else "(not set)" for value in (before, after))
+    return f"{name}: {was} → {now}"
 
 
 def _hidden(situation: Situation, old: CellRun, new: CellRun | None) -> list[Cause]:
@@ -337,6 +347,15 @@ def _packages(situation: Situation) -> list[Cause]:
         if what in ("python", "implementation")
     ]
     return found
+
+
+def _libraries(situation: Situation) -> list[Cause]:
+    """Variables that libraries read without the cell asking: how many threads, which kernels, which language."""
+    return [
+        Cause(kind="environment variable", what=_changed(name, before, after), proved=False)
+        for name, before, after in situation.environment.variables
+        if _READ_BY_LIBRARIES.fullmatch(name)
+    ]
 
 
 def _machine(situation: Situation) -> list[Cause]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -71,12 +71,10 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
         NothingOnRecord
             None is on record.
         """
-        for cell in reversed(self.cells):
-            if cell.environment is not None:
-                record = store.line(cell.environment).record
-                if isinstance(record, Environment):
-                    return record
-        raise NothingOnRecord(f"no environment is on record for {self.text}")
+        found = environment_of(store, self.cells)
+        if found is None:
+            raise NothingOnRecord(f"no environment is on record for {self.text}")
+        return found
 
     def code(self, store: Store) -> CodeState | None:
         """The state of the code it ended in, where one is on record."""
@@ -159,6 +157,16 @@ def _past(store: Store, text: str, subject: Digest, run: Run, ends: Digest | Non
 def _top(cells: Iterable[CellRun]) -> list[CellRun]:
     """Cells that somebody ran; not those that ran inside another, which come again with it."""
     return [one for one in cells if one.started.parent is None]
+
+
+def environment_of(store: Store, cells: Sequence[CellRun]) -> Environment | None:
+    """The environment that the last of some cell runs ended in; None where none is on record."""
+    for cell in reversed(cells):
+        if cell.environment is not None:
+            record = store.line(cell.environment).record
+            if isinstance(record, Environment):
+                return record
+    return None
 
 
 def blocking(cells: Iterable[CellRun]) -> list[tuple[CellRun, Gap]]:

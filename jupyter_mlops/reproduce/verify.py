@@ -49,7 +49,7 @@ from jupyter_mlops.reproduce.comparing import (
     verdict,
 )
 from jupyter_mlops.reproduce.create import CreateFailed, create_for, empty_folder
-from jupyter_mlops.reproduce.past import Past
+from jupyter_mlops.reproduce.past import Past, environment_of
 from jupyter_mlops.reproduce.slicing import SliceRefused, Target, slice_for, target_of
 
 if TYPE_CHECKING:
@@ -345,11 +345,12 @@ class _Work:
         self.masked: list[str] = []
         self.environment = "current"
         self.why = ""
-        self.differs = EnvironmentDiff()
         self.kernels: Path | None = None
         self.environ: dict[str, str] = dict(project.environ)
         self.out: Checkout
         self.copy: Project
+        self.recorded: Environment
+        self.names: set[str]
 
     def bring_back(self) -> None:
         """Code, data and environment."""
@@ -471,16 +472,16 @@ class _Work:
     def _choose_environment(self) -> None:
         """Take the environment here where it is the recorded one in what was used, else make one from a lock."""
         store = self.project.store
-        recorded = self.past.environment(store)
+        recorded = self.recorded = self.past.environment(store)
         here = observe(self.project.environ, redactor=self.project.redactor())
         names, why_all = {one.name for one in recorded.packages}, "of all that was installed"
         if self.past.imported:
             with contextlib.suppress(MlopsError):  # without the extra `env` it is not known what needs what
                 names, _ = used(recorded, self.past.imported, self.past.local_modules(store))
                 why_all = "of what it used"
+        self.names = names
         differs = _narrowed(recorded, here, names)
         same = not (differs.changed or differs.removed or any(fact[0] == "python" for fact in differs.facts))
-        self.differs = differs
         if self.wanted.env == "current" or (self.wanted.env == "auto" and same):
             self.why = f"everything {why_all} is here in the recorded version" if same else "as asked for"
             return
@@ -502,16 +503,14 @@ class _Work:
         self.environ = {name: value for name, value in self.environ.items() if name not in here.variables}
         told = {name: value for name, value in recorded.variables.items() if name not in _STEERING}
         self.environ |= {name: value for name, value in told.items() if value != "(set)" and "~" not in value}
-        there = {one.name: one for one in recorded.packages}
-        self.differs = EnvironmentDiff(
-            removed=tuple(there[one.name] for one in made.differs.removed if one.name in there),
-            changed=tuple((there[old.name], new) for old, new in made.differs.changed if old.name in there),
-            facts=(
-                *(fact for fact in differs.facts if fact[0] not in ("python", "implementation")),
-                *(fact for fact in made.differs.facts if fact[0] in ("python", "implementation")),
-            ),
-            variables=tuple(one for one in differs.variables if one[0] in (here.other_variables or ())),
-        )  # fmt: skip
+
+    def _observed(self, again: Sequence[CellRun | None]) -> EnvironmentDiff:
+        """How the environment that the second run had, as its own kernel recorded it, differs from the recorded one."""
+        there = environment_of(self.copy.store, [one for one in again if one is not None])
+        if there is None:
+            self.notes.append("the environment it ran in the second time is not on record")
+            return EnvironmentDiff()
+        return _narrowed(self.recorded, there, self.names)
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -585,7 +584,7 @@ class _Work:
             if new is None or verdict(found) == DIFFERS:
                 differences[at] = found
         situation = Situation(
-            old=self.cells, new=again, sides=sides, order=range(len(self.cells)), environment=self.differs,
+            old=self.cells, new=again, sides=sides, order=range(len(self.cells)), environment=self._observed(again),
             changes=self.changes, masked=self.masked, all_cells=self.past.cells,
         )  # fmt: skip
         own = [at for at in origins(situation, differences) if again[at] is not None]
