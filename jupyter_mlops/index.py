@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _MEMORY: Final = Path(":memory:")
 _PATIENCE: Final = 20.0  # seconds to wait for another process that brings the index up to date
 _BELIEVED: Final = 3600.0  # seconds that a stamp stands for the bytes: a medium decays without telling the file system
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 _PARTS: Final = ("index.sqlite", "index.sqlite-journal", "index.sum", "index.sum.new")
 _TABLES: Final = """
 create table files (id integer primary key, name text unique, inode integer, size integer, changed integer,
@@ -114,6 +114,7 @@ class Index:
         self._lock_fd = -1
         self._pid = os.getpid()
         self._seen: dict[str, tuple[int, int, int]] = {}
+        self._moves: dict[str, tuple[int, int, int]] = {}  # of those, moves read whole: such a file changes no more
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -206,7 +207,7 @@ class Index:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
-        self._seen, self._stamp = {}, []
+        self._seen, self._moves, self._stamp = {}, {}, []
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -376,12 +377,14 @@ class Index:
                 name = f"{folder}/{entry.name}"
                 if deep and entry.is_dir(follow_symlinks=False):
                     pending.append((name, True))
+                elif deep and (facts := self._moves.get(name)) and facts[0] == entry.inode():
+                    found[name] = facts
                 elif entry.name.endswith(".jsonl") and not entry.name.startswith("."):
                     try:
-                        facts = entry.stat(follow_symlinks=False)
+                        stat = entry.stat(follow_symlinks=False)
                     except OSError:
                         continue  # gone since
-                    found[name] = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+                    found[name] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         return found
 
     def _update(self, connection: sqlite3.Connection) -> None:
@@ -411,6 +414,11 @@ class Index:
                 if self._folder is not None and self._folder != _MEMORY:
                     self._seal(self._folder / "index.sqlite")
         self._seen = found
+        self._moves = {
+            name: found[name]
+            for name, (_, _, *facts, offset, _, _, _) in known.items()
+            if name.startswith("refs/") and tuple(facts) == found.get(name) and offset == facts[1]
+        }
 
     def _read(
         self, connection: sqlite3.Connection, name: str, facts: tuple[int, int, int], known: tuple[Any, ...] | None
@@ -502,6 +510,12 @@ class _Reader:
                 if named not in self.logged:  # a thousand values of one metric are one row
                     self.logged.add(named)
                     self.artifacts.append(("", named[0], "logged", named[1], self.number))
+        elif kind == "model_version":
+            payload = read_payload(tail)
+            files = decode(payload["files"][1], list[_Named]) if "files" in payload else []
+            if "name" in payload and files and files[0].digest is not None:  # the first is the model's content
+                named_ = _text(decode(payload["name"][1], str))
+                self.artifacts.append((_text(files[0].digest), named_, "registered", me, self.number))
         elif kind in ("cell.ended", "cell.settled"):
             cell_run = key(about) if isinstance(about, str) else me
             payload = read_payload(tail)

@@ -311,11 +311,13 @@ class Store:
         if move.ref != ref:
             raise RefInvalid(f"the move is about {move.ref!r}, not {ref!r}")
         self._journal.check()
-        known = self.moves(ref)
-        last = max(self._numbers(folder), default=0)
+        numbers = self._numbers(folder)
+        last = max(numbers, default=0)
         if expect is not None and expect != last:
             raise self._conflict(ref, last)
-        head = _head(known)
+        known = self._read_back(ref, numbers)
+        before = next(known, None)
+        head = before.transition.new if before and not before.transition.refused else _head(known)
         if move.old is not None and move.old != head:
             raise RefConflict(
                 f"{ref} stands at {short(head) or 'nothing'}", cause=f"the move begins at {short(move.old)}",
@@ -324,7 +326,7 @@ class Store:
         if not self.durable(timeout=30):
             raise JournalUnavailable(f"{ref} was not moved", cause="what it builds on could not be saved to the disk")
         digest, raw = write_line(
-            move, writer=self.writer or new_writer(), seq=last + 1, prev=known[-1].digest if known else None
+            move, writer=self.writer or new_writer(), seq=last + 1, prev=before.digest if before else None
         )
         make_folder(folder)
         if not self._create(folder / f"{last + 1:08}.jsonl", raw):
@@ -333,18 +335,27 @@ class Store:
 
     def moves(self, ref: str) -> list[Move]:
         """A ref's moves in order, refused ones included; what cannot be read is left out (`fsck` names it)."""
+        return list(self.moves_back(ref))[::-1]
+
+    def moves_back(self, ref: str) -> Iterator[Move]:
+        """A ref's moves, the last one first, each read when it is asked for."""
+        return self._read_back(ref, self._numbers(self._ref(ref)))
+
+    def _read_back(self, ref: str, numbers: Iterable[int]) -> Iterator[Move]:
         folder = self._ref(ref)
-        found = []
-        for number in sorted(self._numbers(folder)):
+        for number in sorted(numbers, reverse=True):
             with contextlib.suppress(OSError, RecordInvalid):
                 line = _only_line(folder / f"{number:08}.jsonl")
                 if isinstance(line.record, Transition) and line.record.ref == ref:
-                    found.append(Move(number, line.digest, line.envelope.time, line.record))
-        return found
+                    yield Move(number, line.digest, line.envelope.time, line.record)
+
+    def taken(self, ref: str) -> int:
+        """The last number of a ref that is taken, be it by a move that can not be read; 0 where there is none."""
+        return max(self._numbers(self._ref(ref)), default=0)
 
     def head(self, ref: str) -> Digest | None:
         """Where a ref stands: `new` of its last move that was not refused."""
-        return _head(self.moves(ref))
+        return _head(self.moves_back(ref))
 
     def refs(self, prefix: str = "") -> list[str]:
         """The names of all refs that begin so, sorted."""
@@ -531,6 +542,10 @@ class Store:
         """The cell runs that read a value, file or source of that content, newest first."""
         return self._in_role("used", digest, name)
 
+    def registered(self, content: Digest, *, name: str) -> list[Digest]:
+        """The versions of a model that hold that content, newest first."""
+        return self._in_role("registered", content, name)
+
     def built_on(self, digest: Digest) -> list[Digest]:
         """The cell runs that read what a cell run made, newest first."""
         rows = self._index.ask(
@@ -563,7 +578,9 @@ class Store:
 
     def paths(self) -> list[str]:
         """Names under which files may be on record: notebooks, and what cells and runs read and wrote."""
-        found = dict.fromkeys(name for (name,) in self._index.ask("select distinct name from artifacts"))
+        found = dict.fromkeys(
+            name for (name,) in self._index.ask("select distinct name from artifacts where role in ('made', 'used')")
+        )
         found.update((name, None) for (name,) in self._index.ask("select distinct notebook from lines") if name)
         for _, _, run in self.records(RunEnded):
             found.update((one.name, None) for one in run.outputs)
@@ -901,11 +918,8 @@ def _cell_run(lines: list[Line], lives: _Lives) -> CellRun | None:
     )  # fmt: skip
 
 
-def _head(moves: list[Move]) -> Digest | None:
-    for move in reversed(moves):
-        if not move.transition.refused:
-            return move.transition.new
-    return None
+def _head(back: Iterable[Move]) -> Digest | None:
+    return next((move.transition.new for move in back if not move.transition.refused), None)
 
 
 def _only_line(path: Path) -> Line:

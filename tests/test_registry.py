@@ -357,6 +357,62 @@ def test_the_same_content_is_one_version_unless_something_new_is_said(registry, 
     assert registry.get("m/1").content == registry.get("m/3").content
 
 
+opened: list[str] = []
+watching: list[Path] = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if watching and event == "open" else None)
+
+
+def test_the_fortieth_version_opens_as_many_files_as_the_second_and_the_first_is_still_found(registry, store, data):
+    def moves_opened(C: float) -> int:
+        model = LogisticRegression(C=C).fit(*data)
+        opened.clear()
+        watching.append(store.path)
+        assert not registry.register(model, "m").existed
+        watching.clear()
+        return sum(path.endswith(".jsonl") and "/refs/" in path for path in opened)
+
+    counts = [moves_opened(1 + at) for at in range(40)]
+    assert counts[1] > 0
+    assert set(counts[1:]) == {counts[1]}
+    for number in (1, 17, 40):
+        again = registry.register(LogisticRegression(C=number).fit(*data), "m")
+        assert (again[0], again.existed) == (number, True)
+        assert registry.register(LogisticRegression(C=number).fit(*data), "another").existed is False
+    assert len(registry.versions("m")) == 40
+
+
+def test_the_same_content_is_found_by_a_process_that_comes_later(registry, store, model):
+    first = registry.register(model, "m")
+    store.close()
+    with Store.open(store.path) as later:
+        again = LocalRegistry(later, user="bob").register(model, "m")
+    assert (tuple(again), again.existed) == (tuple(first), True)
+
+
+def test_names_go_on_moving_after_a_move_that_is_damaged(registry, store, data):
+    for C in (1, 2):
+        registry.register(LogisticRegression(C=C).fit(*data), "m")
+        registry.promote("m", "production", gates=PASSING)
+    for ref in ("m", "m@production"):
+        path = store.path / "refs" / "models" / ref / "00000002.jsonl"
+        path.write_bytes(path.read_bytes()[:-30])
+    assert registry.register(LogisticRegression(C=3).fit(*data), "m")[0] == 3
+    registry.promote("m/3", "production", gates=PASSING)
+    assert registry.get("m@production").version == 3
+    registry.rollback("m", "production")
+    assert registry.get("m@production").version == 1
+
+
+def test_a_version_whose_line_is_lost_is_registered_anew(registry, store, model):
+    number, _ = registry.register(model, "m")
+    store.close()
+    for journal in (store.path / "journal").iterdir():
+        journal.unlink()
+    with Store.open(store.path) as later:
+        again = LocalRegistry(later, user="bob").register(model, "m")
+    assert (again[0], again.existed) == (number + 1, False)
+
+
 def test_a_version_says_what_people_ask(registry, data, model):
     X, y = data
     registry.register(

@@ -390,6 +390,21 @@ def test_a_damaged_move_is_named_and_its_number_stays_taken(store: Store) -> Non
     assert len(store.fsck()) == 1
 
 
+def test_a_move_that_is_seen_half_written_is_found_once_it_is_whole(store: Store) -> None:
+    for _ in range(3):
+        store.move("models/m", Transition(ref="models/m", by="ada"))
+    path = store.path / "refs/models/m/00000002.jsonl"
+    whole = path.read_bytes()
+    with open(path, "r+b") as file:  # as where there are no links, and files are made in place
+        file.truncate(len(whole) // 2)
+        for _ in range(3):
+            assert len(list(store.records(Transition))) == 2
+        file.seek(0)
+        file.write(whole)
+    for _ in range(3):
+        assert len(list(store.records(Transition))) == 3
+
+
 def test_a_ref_moves_where_the_file_system_has_no_links(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object, **__: object) -> None:
         raise PermissionError(1, "Operation not permitted")

@@ -444,12 +444,16 @@ def requirements(modules: Iterable[str], environment: Environment | None = None)
     """
     owners = _owners()
     loaded = {package.name: package for package in environment.packages} if environment else {}
-    found: dict[_Distribution, None] = {}  # thousands of modules come from a few dozen of them
+    below: dict[str, list[str]] = {}  # thousands of modules stand below a few dozen names
     for module in modules:
-        candidates = owners.get(module.partition(".")[0], [])
+        below.setdefault(module.partition(".")[0], []).append(module)
+    found: set[_Distribution] = set()
+    for top, names in below.items():
+        candidates = owners.get(top, [])
         if len(candidates) > 1:
-            candidates = _narrowed(module, candidates)
-        found.update(dict.fromkeys(candidates))
+            found.update(*(_narrowed(name, candidates) for name in names))
+        else:
+            found.update(candidates)
     lines = set()
     for one in found:
         name = canonical(one.name)

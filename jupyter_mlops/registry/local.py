@@ -325,9 +325,10 @@ class LocalRegistry(Versions):
         content = record.files[0].digest
         if content is None:
             return None
-        for move in reversed(self.store.moves(f"models/{record.name}")):
-            other = self._version(move.transition.new)
-            if other is None or not other.files or other.files[0].digest != content:
+        known = self.store.registered(content, name=record.name)
+        for move in self.store.moves_back(f"models/{record.name}") if known else ():
+            other = self._version(move.transition.new) if move.transition.new in known else None
+            if other is None:
                 continue
             new_files = {one.digest for one in record.files[1:]} - {one.digest for one in other.files[1:]}
             told = (
@@ -346,12 +347,10 @@ class LocalRegistry(Versions):
     def _number(self, ref: str, record: ModelVersion) -> Registered:
         line = self.store.append(record)
         for _ in range(_TRIES):
-            moves = self.store.moves(ref)
-            move = Transition(
-                ref=ref, old=moves[-1].transition.new if moves else None, new=line, by=record.by, reason="registered"
-            )
+            taken = self.store.taken(ref)
+            move = Transition(ref=ref, old=self.store.head(ref), new=line, by=record.by, reason="registered")
             try:
-                number, _ = self.store.move(ref, move, expect=moves[-1].number if moves else 0)
+                number, _ = self.store.move(ref, move, expect=taken)
             except RefConflict:
                 continue  # somebody else took this number: the next one is as good
             return Registered(number, line, existed=False)
@@ -507,8 +506,7 @@ class LocalRegistry(Versions):
         info = self.get(ref)
         target = f"models/{info.name}@{alias_name(alias)}"
         by = by or self.user
-        moves = self.store.moves(target)
-        old = _head(moves)
+        taken, old = self.store.taken(target), self.store.head(target)
         demanded = [str(one["gate"]) for one in policy.checks if "gate" in one] if policy else []
         asked, said = self._gates((*demanded, *gates))
         self.store.get(bytes_of(info))  # bytes that are lost or damaged get no name
@@ -523,7 +521,7 @@ class LocalRegistry(Versions):
             self._record_refusal(target, move)
             raise self._refusal(info, alias, [result for _, result in answers], move)
         try:
-            self.store.move(target, move, expect=moves[-1].number if moves else 0)
+            self.store.move(target, move, expect=taken)
         except RefConflict as error:
             raise RefConflict(
                 f"{info.name}@{alias} was moved by somebody else meanwhile, and not to version {info.version} by you",
@@ -586,8 +584,7 @@ class LocalRegistry(Versions):
             Somebody else moved it meanwhile.
         """
         target = f"models/{model_name(name)}@{alias_name(alias)}"
-        moves = self.store.moves(target)
-        standing = holders(moves)
+        taken, standing = self.store.taken(target), holders(self.store.moves(target))
         if len(standing) < 2:
             raise NothingBefore(f"{name}@{alias} has pointed to nothing else before", next=f"mlops models {name}")
         earlier = self._version(standing[-2])
@@ -597,7 +594,7 @@ class LocalRegistry(Versions):
         move = Transition(
             ref=target, old=standing[-1], new=standing[-2], by=by or self.user, reason=self._clean(reason) or "rollback"
         )
-        self.store.move(target, move, expect=moves[-1].number)
+        self.store.move(target, move, expect=taken)
         return move
 
     # -- loading -------------------------------------------------------------------------------------------------
@@ -621,10 +618,6 @@ def holders(moves: Sequence[Move]) -> list[Digest]:
         elif not stack or stack[-1] != step.new:
             stack.append(step.new)
     return stack
-
-
-def _head(moves: Sequence[Move]) -> Digest | None:
-    return next((move.transition.new for move in reversed(moves) if not move.transition.refused), None)
 
 
 def providers() -> dict[str, Any]:
