@@ -3,8 +3,9 @@
 A project is a folder with a ``.mlops/`` in it. Everything else takes its surroundings as arguments: this module is the
 one that looks at environment variables, the working directory and settings, for all faces alike.
 
-Settings stand in the project's ``pyproject.toml`` under ``[tool.jupyter-mlops]``. All of them are numbers, flags and
-patterns: a folder's settings can not make anybody run code.
+Settings stand in the project's ``pyproject.toml`` under ``[tool.jupyter-mlops]``. All of them are numbers, flags,
+patterns and names: a folder's settings can not make anybody run code. Where they name a target, nothing goes there
+before somebody names it too.
 """
 
 from __future__ import annotations
@@ -50,11 +51,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Keep the bytes of what cells display and print (always so in headless runs); else type, size and digest.
     gates
         What `promote` demands of a model before an alias may point to it, by alias; ``"*"`` for any other.
+    targets
+        Where notebooks can run, by name: a table of ``kind`` and what that kind of target can be told.
     """
 
     budget_ms: int = 250
     keep_displays: bool = False
     gates: dict[str, list[str]] = {}
+    targets: dict[str, dict[str, Any]] = {}
 
 
 class Project:
@@ -109,6 +113,12 @@ class Project:
         project = cls(root)
         _ = project.store
         return project
+
+    def within(self, run: str) -> Project:
+        """This project, for what is done as a part of a run: it says so on record."""
+        inner = Project(self.root, environ={**self.environ, "JUPYTER_MLOPS_RUN": run})
+        inner._store, inner._redactor, inner._settings = self.store, self._redactor, self._settings
+        return inner
 
     @property
     def store(self) -> Store:

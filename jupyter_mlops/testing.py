@@ -6,17 +6,26 @@ They are plain classes of pytest tests. Ours are held to the same ones.
 from __future__ import annotations
 
 import copy
+import json
+import os
 import pickle
 import random
 import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints import Budget, Provider, fingerprint
 from jupyter_mlops.fingerprints.providing import use
+from jupyter_mlops.pipelines.steps import PERFORM
+from jupyter_mlops.project import Project
 from jupyter_mlops.registry import Format, FormatRefused, LoadRefused, ModelDamaged
+from jupyter_mlops.targets import Event, Handle, Outcome, Step, Target
 
 
 class FingerprintSuite:
@@ -191,3 +200,305 @@ class _Leaves:
         import os
 
         return os.mkdir, (self.mark,)
+
+
+class TargetSuite:
+    """What a target has to keep to, wherever its steps run.
+
+    The suite runs real notebooks in a project of its own, with a target that must be able to run two steps at a time.
+    The steps' kernels must run on this machine: whether they are gone is looked up among its processes.
+
+    Examples
+    --------
+    ::
+
+        class TestCluster(TargetSuite):
+            def open(self, project):
+                return ClusterTarget("cluster", LocalCluster(2))
+    """
+
+    limit = 120.0
+    """Seconds after which a step that should have ended is taken for one that hangs."""
+
+    def open(self, project: Project) -> Target:
+        """The target under test."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        """A project of its own."""
+        return Project.open(tmp_path)
+
+    @pytest.fixture
+    def target(self, project: Project) -> Iterator[Target]:
+        """The target under test, closed afterwards."""
+        with self.open(project) as target:
+            yield target
+
+    @pytest.fixture
+    def notebook(self, project: Project) -> Callable[..., str]:
+        """Write a notebook of cells, the first of which declares parameters."""
+
+        def write(name: str, *sources: str) -> str:
+            cells: list[dict[str, Any]] = [
+                {"cell_type": "code", "id": f"cell-{place}", "metadata": {} if place else {"tags": ["parameters"]},
+                 "source": source, "outputs": [], "execution_count": None}
+                for place, source in enumerate(sources)
+            ]  # fmt: skip
+            kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            book = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+            (project.root / name).write_text(json.dumps(book))
+            return name
+
+        return write
+
+    def step(self, name: str, notebook: str, **rest: Any) -> Step:
+        """A step of a notebook, with an output of its own."""
+        return Step(name=name, notebook=notebook, output=f"{name}.out.ipynb", **rest)
+
+    def done(self, handle: Handle) -> Outcome:
+        """The outcome of a step that must be done."""
+        outcome = handle.result(self.limit)
+        assert outcome.ok, outcome.why
+        return outcome
+
+    def gone(self, *pids: int) -> None:
+        """See that processes end."""
+        import psutil
+
+        ends = time.monotonic() + self.limit
+        for pid in pids:
+            while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < ends, f"process {pid} still runs"
+                time.sleep(0.05)
+
+    def there(self, path: Path, handle: Handle) -> str:
+        """Wait until a notebook has written a file."""
+        ends = time.monotonic() + self.limit
+        while not path.is_file() or not path.read_text():
+            assert not handle.done(), handle.result().why
+            assert time.monotonic() < ends, f"{path.name} was not written"
+            time.sleep(0.05)
+        return path.read_text()
+
+    def test_a_step_gives_its_output_its_metrics_and_its_record(
+        self, target: Target, project: Project, notebook: Callable[..., str]
+    ) -> None:
+        book = notebook(
+            "a.ipynb", "depth: int = 1", "from jupyter_mlops import log_metric\nlog_metric('twice', depth * 2)\ndepth"
+        )
+        outcome = self.done(target.submit(self.step("a", book, parameters={"depth": 21}), project, PERFORM))
+        assert (outcome.status, outcome.metrics, outcome.attempts) == ("done", {"twice": 42}, 1)
+        assert outcome.output == "a.out.ipynb"
+        cells = json.loads((project.root / outcome.output).read_text())["cells"]
+        assert cells[-1]["outputs"][-1]["data"]["text/plain"] in ("21", ["21"])
+        assert outcome.run is not None
+        run = project.store.run(outcome.run)
+        assert (run.status, run.started.notebook, run.started.parameters) == ("done", "a.ipynb", {"depth": 21})
+        recorded = project.store.cell_runs(run=outcome.run, newest_first=False)
+        assert [one.started.cell for one in recorded] == ["cell-0", "injected-parameters", "cell-1"]
+        assert outcome.cells == 3
+
+    def test_a_step_is_a_part_of_the_run_it_names(
+        self, target: Target, project: Project, notebook: Callable[..., str]
+    ) -> None:
+        book = notebook("a.ipynb", "x = 1")
+        first = self.done(target.submit(self.step("a", book), project, PERFORM))
+        second = self.done(target.submit(self.step("b", book, parent=first.run), project, PERFORM))
+        assert second.run is not None
+        assert project.store.run(second.run).started.parent == first.run
+
+    def test_each_cell_is_told_of_as_it_begins_and_ends(
+        self, target: Target, project: Project, notebook: Callable[..., str]
+    ) -> None:
+        heard: list[Event] = []
+        step = self.step("a", notebook("a.ipynb", "x = 1", "x", ""))
+        outcome = self.done(target.submit(step, project, PERFORM, heard.append))
+        assert [(one.kind, one.cell, one.cells, one.id) for one in heard if one.kind != "note"] == [
+            ("started", 0, 0, ""),
+            ("cell began", 1, 2, "cell-0"), ("cell ended", 1, 2, "cell-0"),
+            ("cell began", 2, 2, "cell-1"), ("cell ended", 2, 2, "cell-1"),
+            ("ended", 0, 0, ""),
+        ]  # fmt: skip
+        assert {one.step for one in heard} == {"a"}
+        assert {one.run for one in heard if one.kind != "note"} == {outcome.run}
+        assert heard[-1].text == "done"
+
+    def test_a_listener_that_fails_breaks_nothing(
+        self, target: Target, project: Project, notebook: Callable[..., str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def listen(_event: Event) -> None:
+            raise ValueError("I do not listen")
+
+        self.done(target.submit(self.step("a", notebook("a.ipynb", "x = 1")), project, PERFORM, listen))
+        assert "I do not listen" in caplog.text
+
+    def test_a_cell_that_fails_is_named(self, target: Target, project: Project, notebook: Callable[..., str]) -> None:
+        step = self.step("a", notebook("a.ipynb", "x = 1", "1 / 0", "x"))
+        outcome = target.submit(step, project, PERFORM).result(self.limit)
+        assert (outcome.status, outcome.cells, outcome.attempts) == ("failed", 2, 1)
+        assert "cell 2" in outcome.error
+        assert "ZeroDivisionError" in outcome.error
+        assert outcome.run is not None
+        assert project.store.run(outcome.run).status == "failed"
+        assert (project.root / outcome.output).is_file()
+
+    def test_what_can_not_be_run_is_refused_and_not_tried_again(
+        self, target: Target, project: Project, notebook: Callable[..., str]
+    ) -> None:
+        step = self.step("a", notebook("a.ipynb", "depth = 1"), parameters={"deep": 1}, retries=2)
+        outcome = target.submit(step, project, PERFORM).result(self.limit)
+        assert (outcome.status, outcome.run, outcome.attempts) == ("refused", None, 1)
+        assert "unknown parameter deep" in outcome.cause
+        missing = target.submit(self.step("b", "none.ipynb"), project, PERFORM).result(self.limit)
+        assert missing.status == "refused"
+        assert "none.ipynb" in missing.cause
+        assert project.store.runs() == []
+
+    def test_a_cell_beyond_its_time_is_ended(
+        self, target: Target, project: Project, notebook: Callable[..., str]
+    ) -> None:
+        step = self.step("a", notebook("a.ipynb", "x = 1", "import time; time.sleep(600)"), cell_timeout=1.0)
+        outcome = target.submit(step, project, PERFORM).result(self.limit)
+        assert outcome.status == "failed"
+        assert "longer than 1 s" in outcome.error
+
+    def test_a_step_that_failed_is_tried_again_as_often_as_it_says(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        book = notebook(
+            "a.ipynb",
+            "mark = ''",
+            "import os\nn = len(os.listdir(mark))\nopen(f'{mark}/{n}', 'w').close()\nassert n == 2",
+        )
+        for name, retries, status, attempts in (("a", 3, "done", 3), ("b", 1, "failed", 2)):
+            marks = tmp_path / f"marks-{name}"
+            marks.mkdir()
+            step = self.step(name, book, parameters={"mark": str(marks)}, retries=retries)
+            outcome = target.submit(step, project, PERFORM).result(self.limit)
+            assert (outcome.status, outcome.attempts) == (status, attempts), outcome.why
+            assert len(os.listdir(marks)) == attempts
+
+    def test_steps_run_side_by_side_and_no_more_than_there_are_slots(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        assert target.slots >= 2
+        # Each waits until there are two: one after the other, they would wait for ever.
+        book = notebook(
+            "a.ipynb", "mark = ''\nmine = 0",
+            "import os, time\nfrom jupyter_mlops import log_metric\nlog_metric('began', time.time())\n"
+            "open(f'{mark}/{mine}', 'w').close()\nwhile len(os.listdir(mark)) < 2: time.sleep(0.05)\n"
+            "log_metric('ended', time.time())",
+        )  # fmt: skip
+        marks = tmp_path / "marks"
+        marks.mkdir()
+        handles = [
+            target.submit(self.step(f"a{n}", book, parameters={"mark": str(marks), "mine": n}), project, PERFORM)
+            for n in range(target.slots + 1)
+        ]
+        times = [self.done(handle).metrics for handle in handles]
+        for moment in [one["began"] for one in times]:
+            assert sum(one["began"] <= moment < one["ended"] for one in times) <= target.slots
+
+    def test_a_kill_ends_the_kernel_and_all_it_has_started(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        book = notebook(
+            "a.ipynb", "mark = ''",
+            "import os, signal, subprocess, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+            "inner = subprocess.Popen(['sleep', '600'])\n"
+            "apart = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+            "open(mark + '.part', 'w').write(f'{os.getpid()} {inner.pid} {apart.pid}')\n"
+            "os.rename(mark + '.part', mark)\n"
+            "while True: time.sleep(1)",
+        )  # fmt: skip
+        mark = tmp_path / "pids"
+        handle = target.submit(self.step("a", book, parameters={"mark": str(mark)}), project, PERFORM)
+        pids = [int(pid) for pid in self.there(mark, handle).split()]
+        outcome = handle.kill()
+        assert outcome.status == "interrupted"
+        assert handle.done()
+        assert handle.kill() == outcome
+        self.gone(*pids)
+        self.done(target.submit(self.step("b", notebook("b.ipynb", "x = 1")), project, PERFORM))
+
+    def test_an_interrupted_step_is_on_record_as_that_with_a_notebook_that_is_valid(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        mark = tmp_path / "mark"
+        book = notebook("a.ipynb", "mark = ''", "'kept'", "import time; open(mark, 'w').write('x'); time.sleep(600)")
+        handle = target.submit(self.step("a", book, parameters={"mark": str(mark)}), project, PERFORM)
+        self.there(mark, handle)
+        outcome = handle.kill()
+        assert outcome.status == "interrupted"
+        assert outcome.run is not None
+        assert project.store.run(outcome.run).status == "interrupted"
+        assert "kept" in json.dumps(json.loads((project.root / "a.out.ipynb").read_text())["cells"])
+
+    def test_a_step_that_waits_its_turn_can_be_withdrawn(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        hold = tmp_path / "hold"
+        book = notebook("a.ipynb", "hold = ''", "import os, time\nwhile not os.path.exists(hold): time.sleep(0.05)")
+        running = [
+            target.submit(self.step(f"a{n}", book, parameters={"hold": str(hold)}), project, PERFORM)
+            for n in range(target.slots)
+        ]
+        waiting = target.submit(self.step("late", notebook("b.ipynb", "x = 1")), project, PERFORM)
+        assert not waiting.done()
+        with pytest.raises(TimeoutError):
+            waiting.result(0.01)
+        outcome = waiting.kill()
+        assert (outcome.status, outcome.run) == ("interrupted", None)
+        hold.touch()
+        for handle in running:
+            self.done(handle)
+        assert not (project.root / "late.out.ipynb").exists()
+
+    def test_a_step_whose_process_dies_is_lost_with_the_reason_and_leaves_no_kernel(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        mark = tmp_path / "pid"
+        book = notebook(
+            "a.ipynb", "mark = ''",
+            "import os, signal, time\nopen(mark, 'w').write(str(os.getpid()))\nos.kill(os.getppid(), signal.SIGKILL)\n"
+            "while True: time.sleep(1)",
+        )  # fmt: skip
+        handle = target.submit(self.step("a", book, parameters={"mark": str(mark)}), project, PERFORM)
+        outcome = handle.result(self.limit)
+        assert outcome.status == "lost"
+        assert outcome.cause
+        self.gone(int(mark.read_text()))
+        self.done(target.submit(self.step("b", notebook("b.ipynb", "x = 1")), project, PERFORM))
+
+    def test_a_closed_target_has_ended_its_steps_and_takes_no_more(
+        self, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        mark = tmp_path / "pid"
+        book = notebook(
+            "a.ipynb", "mark = ''", "import os, time\nopen(mark, 'w').write(str(os.getpid()))\ntime.sleep(600)"
+        )
+        with self.open(project) as target:
+            handle = target.submit(self.step("a", book, parameters={"mark": str(mark)}), project, PERFORM)
+            self.there(mark, handle)
+        assert handle.done()
+        assert handle.result().status == "interrupted"
+        self.gone(int(mark.read_text()))
+        with pytest.raises(MlopsError):
+            target.submit(self.step("b", book), project, PERFORM)
+
+    def test_steps_can_be_submitted_and_killed_from_many_threads(
+        self, target: Target, project: Project, notebook: Callable[..., str]
+    ) -> None:
+        book = notebook("a.ipynb", "import time; time.sleep(600)")
+        outcomes: list[Outcome] = []
+
+        def one(n: int) -> None:
+            outcomes.append(target.submit(self.step(f"a{n}", book), project, PERFORM).kill())
+
+        threads = [threading.Thread(target=one, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(self.limit)
+        assert [one.status for one in outcomes] == ["interrupted"] * 6

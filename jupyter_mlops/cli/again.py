@@ -25,23 +25,45 @@ if TYPE_CHECKING:
 @click.option("-k", "--kernel", help="Kernel to run in, if not the notebook's own.")
 @click.option("--cell-timeout", type=SECONDS, help="Seconds a cell may take.")
 @click.option("--timeout", type=SECONDS, help="Seconds the run may take.")
+@click.option(
+    "--target", help="Where it runs: a name that `mlops targets` lists. In a process of this command unless given."
+)
+@click.option("--retries", type=click.IntRange(0, 100), default=0, help="How often to try again if it fails.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
 @here
 def run(
     place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...], parameters_file: Path | None,
-    kernel: str | None, cell_timeout: float | None, timeout: float | None, progress: bool | None,
+    kernel: str | None, cell_timeout: float | None, timeout: float | None, target: str | None, retries: int,
+    progress: bool | None,
 ) -> View:  # fmt: skip
     """Run a NOTEBOOK headless, with parameters, on record."""
-    from jupyter_mlops import pipelines, views
+    from jupyter_mlops import pipelines, targets, views
     from jupyter_mlops.project import Project
 
     project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
+    parameters = pipelines.read_parameters(notebook, pairs, parameters_file)
+    bar = sys.stderr.isatty() if progress is None else progress
+    if target is not None or retries:
+        step = pipelines.step_of(
+            project, notebook, output=output, parameters=parameters, kernel=kernel or "", cell_timeout=cell_timeout,
+            timeout=timeout, retries=retries,
+        )  # fmt: skip
+        with targets.open_target(target or "local", project) as opened:
+            return views.step_result(project, pipelines.run_on(opened, step, project, progress=bar))
     result = pipelines.run_notebook(
-        notebook, output=output, parameters=pipelines.read_parameters(notebook, pairs, parameters_file),
-        project=project, kernel=kernel, cell_timeout=cell_timeout, timeout=timeout,
-        progress=sys.stderr.isatty() if progress is None else progress,
+        notebook, output=output, parameters=parameters, project=project, kernel=kernel, cell_timeout=cell_timeout,
+        timeout=timeout, progress=bar,
     )  # fmt: skip
     return views.run_result(project, result)
+
+
+@mlops.command(name="targets")
+@here
+def targets_(place: Place) -> View:
+    """Where notebooks can run: what `--target` takes, and which of it can be used here."""
+    from jupyter_mlops import targets, views
+
+    return views.targets(targets.standing(place.project))
 
 
 @mlops.command(name="slice")

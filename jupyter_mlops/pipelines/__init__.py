@@ -8,6 +8,7 @@ valid and fresh, and sees to it that whatever happens the run is on record and n
 * `outputs` writes the output notebook: atomically, and for a bounded share of the run's time.
 * `engine` drives the kernel, and is what ``papermill --engine mlops`` finds.
 * `runs` is one run from the words of a call to its record: `run_notebook`.
+* `steps` is a run as a step that a target performs, in whatever process that is.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ from jupyter_mlops.pipelines.parameters import (
     validate,
 )
 from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
+from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
 
 __all__ = [
     "INJECTED_TAG",
+    "PERFORM",
     "CellFailure",
     "KernelFailed",
     "KernelMissing",
@@ -48,11 +51,14 @@ __all__ = [
     "code_cells",
     "inspect_parameters",
     "parse_parameter",
+    "perform",
     "read_notebook",
     "read_parameters",
     "read_parameters_file",
     "run_notebook",
+    "run_on",
     "source_of",
+    "step_of",
     "tags_of",
     "validate",
 ]

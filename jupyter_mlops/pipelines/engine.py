@@ -44,6 +44,7 @@ from jupyter_mlops.pipelines.parameters import (
     validate,
 )
 from jupyter_mlops.records import Artifact, Digest, Gap, RecordInvalid, RunEnded, RunStarted, as_digest
+from jupyter_mlops.targets.protocol import Event, OnEvent, tell
 
 if TYPE_CHECKING:
     import asyncio
@@ -119,6 +120,8 @@ class Job:
         Whether the caller writes the run's beginning and end.
     kernels
         The folder of kernel specifications to choose from; all that Jupyter knows unless given.
+    on_event
+        Told when the run is on record, and when a cell begins and ends.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class Job:
         cell_timeout: float | None = None,
         recorded: bool = False,
         kernels: Path | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self.project = project
         self.notebook = notebook
@@ -141,6 +145,7 @@ class Job:
         self.cell_timeout = cell_timeout
         self.recorded = recorded
         self.kernels = kernels
+        self.on_event = on_event
         self.started = time.monotonic()
         self.run: Digest | None = None
         self.gaps: list[Gap] = []
@@ -157,6 +162,7 @@ class Job:
     def begin(self) -> None:
         """Put the run on record."""
         if self.project is None:
+            self.tell("started")
             return
         redactor = self.project.redactor()
         parent: Digest | None = None
@@ -177,6 +183,11 @@ class Job:
         except (MlopsError, OSError) as error:
             # A store that can not be written never stops a notebook.
             _log.warning("this run is not on record: %s", error)
+        self.tell("started")
+
+    def tell(self, kind: str, *, cell: int = 0, cells: int = 0, id: str = "") -> None:
+        """Tell whoever listens how far the run is."""
+        tell(self.on_event, Event(kind=kind, run=self.run, cell=cell, cells=cells, id=id))
 
     def end(self, *, failed: str = "") -> None:
         """Put the run's end on record."""
@@ -584,6 +595,7 @@ class _Cells:
     async def run(self) -> None:
         await self._load_extension()
         heading = ""
+        cells, nth = sum(map(_runs, self.nb.cells)), 0
         for index, cell in enumerate(self.nb.cells):
             if cell.cell_type == "markdown":
                 heading = _heading(cell.source) or heading
@@ -592,12 +604,17 @@ class _Cells:
             try:
                 self.books.cell_start(cell, index)
                 self._show(index, cell, heading)
+                if _runs(cell):
+                    nth += 1
+                    self.job.tell("cell began", cell=nth, cells=cells, id=cell.get("id", ""))
                 if not await self._cell(cell, index):
                     self.books.cell_exception(cell, cell_index=index)
                     break
             finally:
                 _join_streams(cell)
                 self.books.cell_complete(cell, cell_index=index)
+                if _runs(cell):
+                    self.job.tell("cell ended", cell=nth, cells=cells, id=cell.get("id", ""))
 
     def _show(self, index: int, cell: Any, heading: str) -> None:
         if self.books.pbar:
@@ -610,7 +627,7 @@ class _Cells:
 
         from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-        runs = cell.cell_type == "code" and bool(cell.source.strip())
+        runs = _runs(cell)
         self.client.kc.session.metadata = {"cellId": cell.get("id", "")}
         task = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
         try:
@@ -738,6 +755,11 @@ class _Cells:
     def _gap(self, reason: str) -> None:
         self.job.gaps.append(Gap(subject="cells", reason=f"capture was off: {reason}", blocks=True))
         _log.warning("capture is off: %s", reason)
+
+
+def _runs(cell: Any) -> bool:
+    """Whether there is anything in a cell for a kernel to do."""
+    return cell.cell_type == "code" and bool(cell.source.strip())
 
 
 def _heading(source: str) -> str:

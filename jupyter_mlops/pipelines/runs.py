@@ -18,6 +18,7 @@ from jupyter_mlops.pipelines.engine import NO_CELL, NO_CELL_NEXT, CellFailure, J
 from jupyter_mlops.pipelines.outputs import OutputRefused, check_output, output_path
 from jupyter_mlops.pipelines.parameters import ParametersInvalid, declared, language_of, read_notebook, validate
 from jupyter_mlops.records import Digest, Gap
+from jupyter_mlops.targets.protocol import OnEvent
 
 if TYPE_CHECKING:
     from jupyter_mlops.project import Project
@@ -74,6 +75,7 @@ def run_notebook(
     progress: bool = False,
     cwd: Path | None = None,
     kernels: Path | None = None,
+    on_event: OnEvent | None = None,
 ) -> RunResult:
     """Run a notebook headless, with parameters, and put the run on record.
 
@@ -98,6 +100,8 @@ def run_notebook(
         The kernel's working directory; the notebook's folder unless given, as in JupyterLab.
     kernels
         The folder of kernel specifications to choose from; all that Jupyter knows unless given.
+    on_event
+        Told when the run is on record, and when a cell begins and ends.
 
     Returns
     -------
@@ -114,6 +118,27 @@ def run_notebook(
         The run was interrupted; it is on record as that. A SIGTERM is passed on likewise.
     """
     path = Path(path)
+    book, place = checked(path, output, parameters)
+    if cwd is not None and not cwd.is_dir():
+        raise OutputRefused(f"there is no folder {cwd} to run in")
+    kernelspec = (book.get("metadata") or {}).get("kernelspec") or {}
+    kernel = kernel or kernelspec.get("name") or "python3"
+    require_kernel(kernel, kernels)
+    job = Job(
+        project, path.absolute(), _rows(dict(parameters)), cwd=(cwd or path.parent).absolute(), timeout=timeout,
+        cell_timeout=cell_timeout, recorded=True, kernels=kernels, on_event=on_event,
+    )  # fmt: skip
+    return _run(job, path, place, kernel, language_of(book), progress=progress)
+
+
+def checked(path: Path, output: Path | str | None, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """See that a notebook can be run with these parameters; the notebook, and where its output goes.
+
+    Raises
+    ------
+    NotebookUnreadable, ParametersInvalid, OutputRefused
+        It can not.
+    """
     book = read_notebook(path)
     known = declared(book)
     if parameters and known is None and language_of(book) == "python":
@@ -124,16 +149,7 @@ def run_notebook(
     check_output(place)
     if place.exists() and os.path.samefile(place, path):
         raise OutputRefused(f"{place.name} is the notebook itself", next="give the output another name with -o")
-    if cwd is not None and not cwd.is_dir():
-        raise OutputRefused(f"there is no folder {cwd} to run in")
-    kernelspec = (book.get("metadata") or {}).get("kernelspec") or {}
-    kernel = kernel or kernelspec.get("name") or "python3"
-    require_kernel(kernel, kernels)
-    job = Job(
-        project, path.absolute(), _rows(dict(parameters)), cwd=(cwd or path.parent).absolute(), timeout=timeout,
-        cell_timeout=cell_timeout, recorded=True, kernels=kernels,
-    )  # fmt: skip
-    return _run(job, path, place, kernel, language_of(book), progress=progress)
+    return book, place
 
 
 def _run(job: Job, path: Path, place: Path, kernel: str, language: str, *, progress: bool) -> RunResult:

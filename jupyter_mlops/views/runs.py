@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jupyter_mlops.records import Digest, ModelVersion, Run, short
+from jupyter_mlops.targets.protocol import Outcome
 from jupyter_mlops.views.cells import cell_runs
-from jupyter_mlops.views.parts import gap_table, state_mark
+from jupyter_mlops.views.parts import gap_table, state_mark, tick
 from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, duration, number, when
 
 if TYPE_CHECKING:
     from jupyter_mlops.pipelines import RunResult
     from jupyter_mlops.project import Project
     from jupyter_mlops.store import Store
+    from jupyter_mlops.targets import Standing
 
 
 def runs(store: Store, limit: int) -> View:
@@ -41,28 +44,51 @@ def runs(store: Store, limit: int) -> View:
 
 def run_result(project: Project, result: RunResult) -> View:
     """How a headless run went."""
-    output = project.relative(result.output)
+    from jupyter_mlops.pipelines.steps import metrics_of
+
+    outcome = Outcome(
+        status=result.status, run=result.run, output=project.relative(result.output), seconds=result.seconds,
+        cells=result.cells, error=str(result.error) if result.error else "", gaps=result.gaps,
+        metrics=metrics_of(project, result.run),
+    )  # fmt: skip
+    return step_result(project, outcome)
+
+
+def step_result(project: Project, outcome: Outcome) -> View:
+    """How a step went, wherever it ran."""
     facts: list[tuple[str, object]] = [
-        ("run", short(result.run)),
-        ("status", state_mark(result.status)),
-        ("took", f"{duration(result.seconds)}, {result.cells} cells"),
-        ("output", output),
+        ("run", short(outcome.run)),
+        ("status", state_mark(outcome.status)),
+        ("took", f"{duration(outcome.seconds)}, {outcome.cells} cells"),
+        ("output", outcome.output),
     ]
-    metrics: dict[str, Any] = {}
-    for run in project.store.cell_runs(run=result.run, newest_first=False) if result.run else ():
-        metrics.update(run.metrics)
-    facts += [(name, number(value)) for name, value in sorted(metrics.items())]
-    registered = _registered(project.store, result.run)
+    if outcome.attempts > 1:
+        facts.append(("attempts", outcome.attempts))
+    facts += [(name, number(value)) for name, value in sorted(outcome.metrics.items())]
+    registered = _registered(project.store, outcome.run)
     facts += [("registered", f"models:/{one}") for one in registered]
     blocks: list[Block] = [Facts(facts)]
-    if result.error is not None:
-        blocks.append(Text(str(result.error), tone="bad"))
-    blocks += gap_table(result.gaps)
+    blocks += [Text(text, tone="bad") for text in (outcome.error, outcome.cause) if text and not outcome.ok]
+    blocks += gap_table(outcome.gaps)
     return View(
         blocks=blocks,
-        data={"run": result.run, "status": result.status, "seconds": result.seconds, "output": output,
-              "metrics": metrics, "registered": registered},
-        ok=result.status == "done", code=3,
+        data={"run": outcome.run, "status": outcome.status, "seconds": outcome.seconds, "output": outcome.output,
+              "metrics": outcome.metrics, "registered": registered, "attempts": outcome.attempts,
+              "error": outcome.error or outcome.cause},
+        ok=outcome.ok, code=3,
+    )  # fmt: skip
+
+
+def targets(found: Sequence[Standing]) -> View:
+    """What `--target` takes."""
+    rows = [
+        (one.name, tick(not one.hindrance), one.kind, Mark(one.hindrance, "bad") if one.hindrance else one.about)
+        for one in found
+    ]
+    return View(
+        blocks=[Table(("name", "usable", "kind", "where its steps run, or why they can not"), rows)],
+        data=[{"name": one.name, "kind": one.kind, "usable": not one.hindrance, "why": one.hindrance,
+               "about": one.about, "options": sorted(one.options)} for one in found],
     )  # fmt: skip
 
 

@@ -1,0 +1,142 @@
+"""One run as a step: put together for a target, had done there, and performed in whatever process that is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.pipelines.runs import RunResult, checked, run_notebook
+from jupyter_mlops.project import Project
+from jupyter_mlops.records import Digest
+from jupyter_mlops.targets.protocol import Event, OnEvent, Outcome, Step, Target
+
+PERFORM: Final = "jupyter_mlops.pipelines.steps:perform"
+"""The name of `perform`, for `targets.Target.submit`."""
+
+
+def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
+    """Run a step's notebook here; whatever comes of it is an outcome.
+
+    Parameters
+    ----------
+    step
+        What to run.
+    project
+        Where it is recorded, and the folder that its paths are relative to.
+    on_event
+        Told when the run is on record, and of each cell.
+    """
+    run: Digest | None = None
+
+    def heard(event: Event) -> None:
+        nonlocal run
+        run = event.run or run
+        on_event(msgspec.structs.replace(event, step=step.name))
+
+    began = time.monotonic()
+    if step.secrets:
+        return Outcome(status="refused", cause="a run can not yet be given secrets without writing them down")
+    try:
+        result = run_notebook(
+            project.root / step.notebook, output=project.root / step.output, parameters=step.parameters,
+            project=project.within(step.parent) if step.parent else project, kernel=step.kernel or None,
+            timeout=step.timeout, cell_timeout=step.cell_timeout, on_event=heard,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        seconds = round(time.monotonic() - began, 6)
+        return Outcome(status="interrupted", run=run, output=step.output, seconds=seconds)
+    except MlopsError as error:
+        status = "refused" if run is None else "failed"
+        return Outcome(status=status, run=run, cause=str(error), seconds=round(time.monotonic() - began, 6))
+    return outcome_of(project, step, result)
+
+
+def outcome_of(project: Project, step: Step, result: RunResult) -> Outcome:
+    """What came of a run, as an outcome."""
+    return Outcome(
+        status=result.status, run=result.run, output=step.output, seconds=result.seconds, cells=result.cells,
+        error=str(result.error) if result.error else "", metrics=metrics_of(project, result.run), gaps=result.gaps,
+    )  # fmt: skip
+
+
+def metrics_of(project: Project, run: Digest | None) -> dict[str, Any]:
+    """What a run logged, the last of each name."""
+    metrics: dict[str, Any] = {}
+    for one in project.store.cell_runs(run=run, newest_first=False) if run else ():
+        metrics.update(one.metrics)
+    return metrics
+
+
+def step_of(
+    project: Project, notebook: Path, *, output: Path | str | None = None, parameters: Mapping[str, Any], **rest: Any
+) -> Step:
+    """A run as a step, after everything that can be checked before it runs has been.
+
+    Parameters
+    ----------
+    project
+        The project.
+    notebook, output, parameters
+        As for `run_notebook`.
+    rest
+        Further fields of the step.
+
+    Raises
+    ------
+    NotebookUnreadable, ParametersInvalid, OutputRefused
+        It can not be run.
+    """
+    _, place = checked(notebook, output, parameters)
+    rest.setdefault("name", notebook.stem)
+    return Step(
+        notebook=inside(project, notebook), output=inside(project, place), parameters=dict(parameters), **rest
+    )  # fmt: skip
+
+
+def inside(project: Project, path: Path) -> str:
+    """A path as steps spell it: relative to the project's root where it is inside, else absolute."""
+    full = path.absolute()
+    for root in (project.root, project.root.resolve()):
+        if full.is_relative_to(root):
+            return full.relative_to(root).as_posix()
+    return full.as_posix()
+
+
+def run_on(target: Target, step: Step, project: Project, *, progress: bool = False) -> Outcome:
+    """Have a target run one step, and wait for what comes of it; an interrupt ends the step first.
+
+    Parameters
+    ----------
+    target
+        Where.
+    step
+        What.
+    project
+        Where it is recorded.
+    progress
+        Show a bar on standard error, if that is a terminal.
+    """
+    from tqdm import tqdm
+
+    with tqdm(desc=step.name, unit="cell", leave=False, file=sys.stderr, disable=not progress) as bar:
+
+        def heard(event: Event) -> None:
+            if event.kind == "cell began":
+                bar.total = event.cells
+                bar.n = event.cell - 1
+                bar.refresh()
+            elif event.kind == "note":
+                bar.write(event.text, file=sys.stderr)
+
+        handle = target.submit(step, project, PERFORM, heard)
+        try:
+            return handle.result()
+        except KeyboardInterrupt:
+            handle.kill()
+            raise
