@@ -293,6 +293,20 @@ def test_an_object_far_inside_a_large_one_is_still_one_with_its_name(start) -> N
     assert kernel.value("(inner is deep[0][19_999], inner)") == "(True, [19999, 'here'])"
 
 
+def test_an_index_that_tables_share_is_still_one(start) -> None:
+    kernel = start()
+    kernel.step("import pandas as pd\na = pd.DataFrame({'x': [1., 2.]})\nb = a.T")
+    assert kernel.value("b.index is a.columns") == "True"
+    kernel.step("n = 1")
+    kernel.step("a = b = None")
+    kernel.back_to("n = 1")
+    kernel.step("b.index.name = 'i'")
+    assert kernel.value("a.columns.name") == "'i'"
+    changed = kernel.cell("b.index.name").ended
+    assert changed is not None
+    assert {one.name for one in changed.outputs} == {"a", "b"}
+
+
 def test_present_values_that_are_kept_nowhere_are_named_before_they_go(start) -> None:
     kernel = start()
     kernel.step("xs = [1]")

@@ -121,6 +121,75 @@ def test_a_change_through_one_name_is_a_change_of_all_that_share(sources, change
     assert changed - {"f", "g"} <= found <= changed
 
 
+TABLES = "import pandas as pd; c = pd.DataFrame({'x': [1., 2.], 's': pd.Categorical(['p', 'q'])}); other = c.copy()"
+LEVELS = "import pandas as pd; c = pd.Series([1, 2], index=pd.MultiIndex.from_tuples([(1, 2), (3, 4)]))"
+
+
+ROWS = (
+    "import pandas as pd, numpy as np; z = np.array([5, 7]); i = pd.Index(z, copy=False); "
+    "c = pd.DataFrame({'x': [1., 2.]}, index=i); b = c['x'].copy()"
+)
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+@pytest.mark.parametrize(
+    ("sources", "changed"),
+    [
+        ((TABLES, "a = c.T", "a.index.name = 'i'"), {"a", "c"}),
+        ((TABLES, "a = c", "a = a.T; a.index.name = 'i'"), {"a", "c"}),
+        ((TABLES, "a = c.T", "c.columns.name = 'i'"), {"a", "c"}),
+        ((TABLES, "a = c.T", "c.columns.names = ['i']"), {"a", "c"}),
+        ((TABLES, "a = [{'k': c.T}]", "c.rename_axis('i', axis=1, inplace=True)"), {"c"}),  # it takes a new index
+        ((TABLES, "a = [{'k': c.T}]", "c.columns.name = 'i'"), {"a", "c"}),
+        ((TABLES, "a = c.T", "def rename(t): t.index.name = 'i'", "rename(a)"), {"a", "c"}),
+        ((TABLES, "i = c._mgr.axes[1]; a = c.T", "i.name = 'i'"), {"a", "c", "i"}),
+        ((TABLES, "i = c.T._mgr.axes[1]", "c.columns.name = 'i'"), {"c", "i"}),
+        ((TABLES, "b = c['s'].copy()", "b.cat.categories.name = 'i'"), {"b", "c", "other"}),
+        ((TABLES, "a = c.T", "a.index.name = None"), set()),
+        ((TABLES, "a = c.T", "a.index.name = 'i'", "c.columns.name = 'i'"), set()),
+        ((LEVELS, "b = c.copy()\nb._mgr.set_axis(0, c._mgr.axes[0])", "b.index.names = ['m', 'n']"), {"b", "c"}),
+        ((LEVELS, "b = c.copy()\nb._mgr.set_axis(0, c._mgr.axes[0])", "c.index.set_names('m', level=1, inplace=True)"),
+         {"b", "c"}),
+        ((LEVELS, "b = c.copy()\nb._mgr.set_axis(0, c._mgr.axes[0])", "b.iloc[0] = 7"), {"b"}),
+        ((ROWS, "z[0] = 9"), {"z", "i", "c", "b"}),  # the labels lie over the array
+        ((ROWS, "k = {'r': z[:1]}", "k['r'][:] = 9"), {"z", "i", "c", "b", "k"}),
+    ],
+)  # fmt: skip
+def test_an_index_that_tables_share_is_renamed_for_all_of_them(sources, changed):
+    notebook = Notebook()
+    for source in sources:
+        delta = notebook.run(source)
+    assert writes(delta) == changed
+    assert not [gap for gap in delta.gaps if gap.subject in notebook.variables]
+    for name in changed:  # the very version that the table has now, of that cell's making
+        (version,) = notebook.run(name).inputs
+        assert (version.digest, version.made) == (fingerprint(notebook.variables[name]).digest, cell(len(sources)))
+
+
+def test_parts_of_a_table_share_an_index_and_not_the_cost_of_a_fingerprint(monkeypatch):
+    from jupyter_mlops.namespace import observe
+
+    seen = []
+    real = observe.fingerprint
+
+    def counting(value, **options):
+        if type(value).__name__ == "DataFrame":
+            seen.append(len(value.columns))
+        return real(value, **options)
+
+    monkeypatch.setattr(observe, "fingerprint", counting)
+    notebook = Notebook()
+    notebook.run("import pandas as pd\nwhole = pd.DataFrame({'x': [1., 2., 3.]}); names = whole._mgr.axes[0]")
+    notebook.run("parts = whole.iloc[:1].copy(); rest = whole.iloc[1:].copy(); third = rest.copy()")
+    notebook.run("for one in (whole, parts, rest, third): one._mgr.set_axis(0, names)")
+    seen.clear()
+    assert writes(notebook.run("parts._mgr.blocks[0].values[0, 0] = 9")) == {"parts"}
+    assert seen == [1]
+    assert writes(notebook.run("names.tolist()")) == set()
+    assert seen == [1]
+    assert writes(notebook.run("parts.columns.name = 'i'")) == {"whole", "parts", "rest", "third", "one", "names"}
+
+
 def test_a_new_object_at_the_old_address_is_a_write():
     notebook = Notebook()
     notebook.run("import numpy as np; a = np.ones(1000)")
@@ -534,7 +603,7 @@ FAMILIES = {
         "{one}.sort_values('x', inplace=True)", "{one}.sort_index(inplace=True)", "{one}.fillna(0, inplace=True)",
         "{one}.reset_index(drop=True, inplace=True)", "{one}.set_index('s', inplace=True)", "{one} = {two}.values",
         "{one}.rename(columns={{'x': 'y2'}}, inplace=True)", "{one}.columns = list({one}.columns)[::-1]",
-        "{one}.index = range(len({one}))", "{one}.name = 'n{number}'",
+        "{one}.index = range(len({one}))", "{one}.index.name = 'i'", "{one}.name = 'n{number}'",
         "{one} = {two}['s'].astype('category')", "{one} = {two}.groupby('s')['x'].sum()", "{one} = {two}.T",
         "{one} = {two}.to_numpy()", "{one}[0] = {number}", "{one} = pd.concat([{two}, {two}])",
         "{one} = {two}.merge({two}, on='y')", "{one}.update({two})", "{one}.where({one} > 1, {number}, inplace=True)",

@@ -1,7 +1,8 @@
 """What can change in place, and through whom else: the ground on which a memo of digests stands.
 
 `immutable` says that a value can never change. `buffers` names the memory and the containers a value is made of: two
-values whose sets meet may change together, whichever of them is named when it happens.
+values whose sets meet may change together, whichever of them is named when it happens. `axes` are the indexes of pandas
+that tables may have in common: through a table only the names of these can change, and `axis_names` says what they are.
 """
 
 from __future__ import annotations
@@ -150,9 +151,13 @@ def _array(np: Any, one: Any, found: set[int]) -> list[Any]:
     return np.ndarray.tolist(one)[:_NODES] if held.kind == "O" and np.ndarray.ndim.__get__(one) == 1 else []
 
 
+def _of_pandas(kind: type) -> bool:
+    name = qualname_of_type(kind)
+    return loaded("pandas", name) is kind or loaded("pandas.arrays", name) is kind
+
+
 def _pandas(one: Any, kind: type) -> list[Any]:
-    known = loaded("pandas", qualname_of_type(kind)) is kind or loaded("pandas.arrays", qualname_of_type(kind)) is kind
-    if not known:
+    if not _of_pandas(kind):
         return []
     try:
         state = object.__getattribute__(one, "__dict__")
@@ -165,3 +170,33 @@ def _pandas(one: Any, kind: type) -> list[Any]:
     ]
     held = getattr(one, "_ndarray", None)
     return parts if held is None else [*parts, held]
+
+
+def axes(value: object) -> list[Any]:
+    """The indexes of a value of pandas: itself first if it is one, its axes, the categories of its columns.
+
+    Tables share them far more often than data. Pandas itself changes nothing of an index in place but its names.
+    """
+    kind = type(value)
+    if not _of_pandas(kind):
+        return []
+    pd = sys.modules["pandas"]
+    state = getattr(value, "__dict__", {})
+    found = [value] if derives(kind, pd.Index) else []
+    if "_mgr" in state:
+        manager = state["_mgr"]
+        found += manager.axes
+        held = [block.values for block in manager.blocks]
+    else:
+        held = [value]
+    for one in (*held, *(axis.__dict__.get("_data") for axis in found)):
+        categories = getattr(getattr(one, "_dtype", None), "_categories", None)
+        if categories is not None and _of_pandas(type(categories)):
+            found.append(categories)
+    return found
+
+
+def axis_names(index: Any) -> object:
+    """What an index is called: a name, or of levels a tuple of names."""
+    state = index.__dict__
+    return tuple(state["_names"]) if "_names" in state else state.get("_name")

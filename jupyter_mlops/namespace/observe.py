@@ -14,6 +14,7 @@ import msgspec
 
 from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable, numbers, summable
 from jupyter_mlops.lineage import NOTHING, CellNames
+from jupyter_mlops.namespace.holding import Holders
 from jupyter_mlops.namespace.moments import Lookout, Moment
 from jupyter_mlops.namespace.reach import NOWHERE, Reach, own_state, reach
 from jupyter_mlops.records import Artifact, Digest, Gap, digest_of
@@ -51,7 +52,7 @@ class Before(msgspec.Struct):
     gaps: list[Gap] = []
     facts: dict[Digest, bytes] = {}
     off: bool = False
-    objects: set[int] = set()
+    reached: list[Reach] = []
     mentioned: set[str] = set()
     stores: set[str] = set()
     early: set[str] = set()
@@ -198,7 +199,7 @@ class Namespace:
         self._pid = os.getpid()
         self._closed = False
         self._entries: dict[str, _Entry] = {}
-        self._holders: dict[int, set[str]] = {}
+        self._holders = Holders()
         self._dead: list[weakref.ref[Any]] = []
         self._lost: dict[str, Digest] = {}
         self._results: dict[str, Digest] = {}
@@ -270,7 +271,7 @@ class Namespace:
                     before.after[self._results[name]] = None
             else:
                 found = self._read(before, name, value, budget, seen)
-            before.objects |= found.objects
+            before.reached.append(found)
             before.stores |= found.stores
             waiting.extend(found.loads)
             waiting.extend(found.stores)
@@ -469,7 +470,8 @@ class Namespace:
         own: dict[str, frozenset[int]] = {}
         holders: dict[int, set[str]] = {}
         for name, value in self._mine():
-            own[name] = NOWHERE.objects if immutable(value) else reach(value, self._ns, nodes=_ALL).objects
+            held = NOWHERE if immutable(value) else reach(value, self._ns, nodes=_ALL)
+            own[name] = held.objects.union(held.axes)
             for one in own[name]:
                 holders.setdefault(one, set()).add(name)
         found: set[str] = set()
@@ -553,10 +555,9 @@ class Namespace:
             entry.ref = self._weak(name, value)
         if entry.reach.loads:
             entry.own = fingerprint(own_state(value, self._ns), budget=Budget(self._budget)).digest
-        if old is not None and old.reach.objects:
-            self._unhold(name, old.reach)
-        for one in entry.reach.objects:
-            self._holders.setdefault(one, set()).add(name)
+        if old is not None:
+            self._holders.remove(name, old.reach)
+        self._holders.add(name, entry.reach)
         self._entries[name] = entry
         self._lost.pop(name, None)
         return entry
@@ -575,15 +576,7 @@ class Namespace:
     def _forget(self, name: str) -> None:
         entry = self._entries.pop(name, None)
         if entry is not None:
-            self._unhold(name, entry.reach)
-
-    def _unhold(self, name: str, found: Reach) -> None:
-        for one in found.objects:
-            holders = self._holders.get(one)
-            if holders is not None:
-                holders.discard(name)
-                if not holders:
-                    del self._holders[one]
+            self._holders.remove(name, entry.reach)
 
     # -- between cells -----------------------------------------------------------------------------------------------
 
@@ -745,7 +738,7 @@ class _Pass:
         self.outputs: dict[str, Artifact] = {}
         self.late: list[_Late] = []
         self.done: set[str] = set()
-        self.objects = before.objects
+        self.reached = before.reached
 
     def bind(self, name: str, *, sure: bool) -> None:
         """Note a name that the cell bound; not `sure`: unless its content is what it was."""
@@ -757,19 +750,14 @@ class _Pass:
             old.checked = self.of._tick
             return
         entry = self.of._enter(name, value, artifact, self.cell_run)
-        self.objects |= entry.reach.objects
+        self.reached.append(entry.reach)
         self.outputs[name] = entry.artifact
         if _late(artifact):
             self.late.append(_Late(name, id(value), self.cell_run, bound=True, old=None))
 
     def share(self) -> None:
         """Look again at every variable that shares an object with what the cell mentions."""
-        holders = self.of._holders
-        names: dict[str, None] = {}
-        for one in self.objects:
-            for name in holders.get(one, ()):
-                names[name] = None
-        for name in names:
+        for name in self.of._holders.touched(self.reached):
             if name not in self.done and name in self.now:
                 self.look_again(name)
 
@@ -814,10 +802,7 @@ class _Pass:
         of = self.of
         entry.checked = of._tick
         found = reach(value, of._ns)
-        if found.objects != entry.reach.objects:
-            of._unhold(name, entry.reach)
-            for one in found.objects:
-                of._holders.setdefault(one, set()).add(name)
+        of._holders.replace(name, entry.reach, found)
         entry.reach = found
 
 

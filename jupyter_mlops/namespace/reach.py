@@ -2,7 +2,8 @@
 
 Two variables share when they hold on to one object: a list in a dict, an array and a view of it, a default argument, an
 attribute. Objects are followed by Python's own garbage collector (`gc.get_referents`), which calls no code of theirs;
-what it cannot see, the buffer under an array or a frame, `fingerprints.buffers` knows.
+what it cannot see, the buffer under an array or a frame, `fingerprints.buffers` knows. The indexes of tables stand
+apart: parts of one table share them though no data, and through a table only their names are changed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import gc
 import sys
 import types
 import weakref
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from jupyter_mlops.fingerprints import buffers, immutable
+from jupyter_mlops.fingerprints import axes, buffers, immutable
 from jupyter_mlops.fingerprints.instances import made_in_python
 
 
@@ -30,12 +32,18 @@ class Reach(NamedTuple):
         Names of the notebook that its functions look up and bind.
     complete
         False where it holds more objects than were followed.
+    axes
+        The indexes of its tables, by identity, and those it holds by themselves.
+    sealed
+        Of `objects`, the memory that only an index leads to: through an index nobody writes.
     """
 
     objects: frozenset[int]
     loads: frozenset[str] = frozenset()
     stores: frozenset[str] = frozenset()
     complete: bool = True
+    axes: Mapping[int, weakref.ref[Any]] = types.MappingProxyType({})
+    sealed: frozenset[int] = frozenset()
 
 
 NOWHERE: Final = Reach(frozenset())
@@ -73,7 +81,10 @@ def reach(value: object, user_ns: dict[str, Any], *, nodes: int = _NODES) -> Rea
         return NOWHERE
     walk = _Walk(user_ns, nodes)
     walk.follow(value)
-    return Reach(frozenset(walk.objects), frozenset(walk.loads), frozenset(walk.stores), walk.complete)
+    return Reach(
+        frozenset(walk.objects | walk.sealed), frozenset(walk.loads), frozenset(walk.stores), walk.complete, walk.axes,
+        frozenset(walk.sealed - walk.objects),
+    )  # fmt: skip
 
 
 def _is_library(value: Any, user_ns: dict[str, Any]) -> bool:
@@ -104,6 +115,8 @@ class _Walk:
         self.loads: set[str] = set()
         self.stores: set[str] = set()
         self.complete = True
+        self.axes: dict[int, weakref.ref[Any]] = {}
+        self.sealed: set[int] = set()
 
     def follow(self, value: object) -> None:
         queue: list[Any] = [value]
@@ -173,7 +186,12 @@ class _Walk:
             if kind.__name__.endswith(("Dtype", "DType")):
                 return  # one object for all columns of that type, and none of theirs to change
             held = buffers(one)
-            self.objects |= held
+            indexes = axes(one) if root == "pandas" else []
+            self.axes.update((id(index), weakref.ref(index)) for index in indexes)
+            if indexes and indexes[0] is one:
+                self.sealed |= held
+            else:
+                self.objects |= held
             numpy = sys.modules.get("numpy")
             if numpy is not None and kind is getattr(numpy, "ndarray", None):
                 if one.dtype.hasobject and one.size <= _ITEMS:
