@@ -527,6 +527,11 @@ class _Reader:
             after = refs.get("after", [])
             for parent in after if isinstance(after, list) else [after]:
                 self.edges.append((cell_run, key(parent), self.number))
+        elif kind == "run.ended":
+            payload = read_payload(tail)
+            basis = decode(payload["basis"][1], _Named) if "basis" in payload else None
+            if basis is not None and basis.digest is not None and isinstance(about, str):
+                self.artifacts.append((_text(basis.digest), _text(basis.name), "basis", key(about), self.number))
         self.lines.append((
             me, _text(kind), _text(envelope.time), self.number, at, len(raw),
             key(about) if isinstance(about, str) else None, key(run) if isinstance(run, str) else None, notebook, cell,

@@ -49,6 +49,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         idle, or becomes a gap.
     keep_displays
         Keep the bytes of what cells display and print (always so in headless runs); else type, size and digest.
+    keep_files_mb
+        Megabytes of the files that one headless run leaves which a cache keeps, to put them back when they are gone.
     gates
         What `promote` demands of a model before an alias may point to it, by alias; ``"*"`` for any other.
     targets
@@ -57,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     budget_ms: int = 250
     keep_displays: bool = False
+    keep_files_mb: int = 512
     gates: dict[str, list[str]] = {}
     targets: dict[str, dict[str, Any]] = {}
 
@@ -209,6 +212,12 @@ class Project:
         if home and full.startswith(home.rstrip(os.sep) + os.sep):
             return "~/" + full[len(home.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
         return full.replace(os.sep, "/")
+
+    def path(self, name: str) -> Path:
+        """The path that `relative` spells so."""
+        if name.startswith("~/"):
+            return Path(self.environ.get("HOME", "/"), name[2:])
+        return Path(self.root, name)
 
 
 def _read_settings(path: Path) -> Settings:

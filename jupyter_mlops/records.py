@@ -426,15 +426,20 @@ class RunEnded(Record, frozen=True, kw_only=True):
 
     KIND = "run.ended"
     OPEN = frozenset({"status", "seconds"})
-    BUILDS_ON = ("run",)
+    BUILDS_ON = ("run", "same_as")
 
     run: Digest
     status: str
-    """``done``, ``failed``, ``interrupted``."""
+    """``done``, ``failed``, ``interrupted``, ``cached``."""
     seconds: float = 0.0
     error: str = ""
     outputs: list[Artifact] = []
+    """Its output notebook, and where a cache was asked for every file it left."""
     gaps: list[Gap] = []
+    basis: Artifact | None = None
+    """What a cache finds it by (``name``), and the object that lists what its result follows from."""
+    same_as: Digest | None = None
+    """The run whose result this one took over, as nothing that follows from had changed: ``status`` is ``cached``."""
 
 
 class CellStarted(Record, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ session's cell runs, and the files and modules as they are on the disk now.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -130,17 +129,12 @@ class _Disk:
             self._known[key] = self._module(asked) if asked.kind == "module" else self._file(asked)
         return self._known[key]
 
-    def _path(self, name: str) -> str:
-        if name.startswith("~/"):
-            return os.path.join(self._project.environ.get("HOME", ""), name[2:])
-        return os.path.join(self._project.root, name)
-
     def _file(self, asked: Artifact) -> Artifact:
-        return self._versions.version(self._path(asked.name), self._budget)
+        return self._versions.version(str(self._project.path(asked.name)), self._budget)
 
     def _module(self, asked: Artifact) -> Artifact:
         try:
-            data = Path(self._path(asked.name)).read_bytes()
+            data = self._project.path(asked.name).read_bytes()
         except OSError as error:
             return msgspec.structs.replace(asked, digest=None, why=error.strerror or "it can not be read")
         return msgspec.structs.replace(asked, digest=digest_of(masked_source(data, self._project.redactor())[0]))

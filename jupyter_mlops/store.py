@@ -68,6 +68,8 @@ _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MOVE: Final = re.compile(r"([0-9]{8,12})\.jsonl")
 _SHORT: Final = re.compile(r"(?:blake3:)?([0-9a-f]{4,64})")
 
+SEEN: Final = "seen.json"
+"""What is remembered of files between processes, beside the store's own: it may be deleted at any time."""
 _PLACES: Final = "select digest, file, offset, length from lines"
 """The columns that `Store._lines` asks for."""
 
@@ -576,6 +578,21 @@ class Store:
         )
         return [unkey(row[0]) for row in rows]
 
+    def bases(self, names: Collection[str]) -> dict[str, list[tuple[Digest, Digest]]]:
+        """The runs that a cache may find under each name, newest first: the run, and the object it follows from."""
+        found: dict[str, list[tuple[Digest, Digest]]] = {name: [] for name in names}
+        listed = list(found)
+        for start in range(0, len(listed), 400):
+            some = listed[start : start + 400]
+            rows = self._index.ask(
+                "select artifacts.name, line, artifacts.digest from artifacts join lines on lines.digest = line"  # noqa: S608
+                f" where role = 'basis' and artifacts.name in ({','.join('?' * len(some))}) order by time desc",
+                some,
+            )
+            for name, run, digest in rows:
+                found[name].append((unkey(run), Digest(digest)))
+        return found
+
     def paths(self) -> list[str]:
         """Names under which files may be on record: notebooks, and what cells and runs read and wrote."""
         found = dict.fromkeys(
@@ -776,6 +793,7 @@ class Store:
         for digest in here:
             for path in (self._objects.place(digest), self._quarantined(digest)):
                 path.unlink(missing_ok=True)
+        (self.path / SEEN).unlink(missing_ok=True)  # it has digests of files
         self.reindex()  # the old index knows names that may be gone now
         done = tuple(digest for name, digests in places.items() if name not in waiting for digest in digests)
         return Erasure(lines=done, objects=tuple(here), waiting=waiting)

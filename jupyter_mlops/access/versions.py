@@ -22,17 +22,14 @@ from typing import TYPE_CHECKING, Final
 
 from jupyter_mlops.access.tracing import MUTED, active, current, problem
 from jupyter_mlops.fingerprints import Budget, file_digest, folder_digest
+from jupyter_mlops.fingerprints.files import Signature, racy, signature
 from jupyter_mlops.records import Artifact, Digest, Gap
 
 if TYPE_CHECKING:
     from jupyter_mlops.access.tracing import Trace
 
-Signature = tuple[int, int, int, int, int]
-
 _NAMES_LIMIT: Final = 200_000
 _MEMO_LIMIT: Final = 500_000
-_TICK: Final = 20_000_000  # ns: two of the slowest kernel's (100 Hz)
-_COARSE_TICK: Final = 2_000_000_000  # ns: FAT's, for times that are whole seconds
 _NEVER: Final = ("/proc/", "/sys/", "/dev/", "/run/", "/var/run/")
 _SYSTEM: Final = (
     "/etc/ssl/", "/etc/fonts/", "/etc/pki/", "/usr/share/zoneinfo", "/usr/share/fonts", "/usr/share/mime",
@@ -60,18 +57,6 @@ _CODE: Final = (
 _PACKAGE_CODE: Final = (*_CODE, ".py", ".pyi", ".pyx", ".pxd", ".ipy", ".typed", ".h", ".c", ".cpp", ".js", ".css",
                         ".tpl", ".j2", ".tcl")  # fmt: skip
 _PACKAGE_FILES: Final = frozenset({"METADATA", "RECORD", "WHEEL", "PKG-INFO", "matplotlibrc", "cacert.pem"})
-
-
-def signature(found: os.stat_result) -> Signature:
-    """What a file's content can hardly change without."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def racy(found: Signature, at: int) -> bool:
-    """Whether a file could have changed after it was read at that time (ns), without its signature showing it."""
-    changed = max(found[3], found[4])
-    tick = _COARSE_TICK if found[3] % 1_000_000_000 == 0 else _TICK
-    return changed + tick >= at
 
 
 class _Patient(Budget):

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jupyter_mlops.capture.run import ActiveRun, Directions, Session, session, set_session
@@ -23,6 +23,7 @@ from jupyter_mlops.capture.tracking import (
     set_tag,
     start_run,
 )
+from jupyter_mlops.records import Digest
 
 __all__ = [
     "ActiveRun",
@@ -31,6 +32,7 @@ __all__ = [
     "directions",
     "load",
     "load_model",
+    "loaded",
     "log_artifact",
     "log_metric",
     "log_metrics",
@@ -77,6 +79,27 @@ def unload(shell: Any) -> None:
     hooks.session.close()
     atexit.unregister(hooks.session.close)
     set_session(None)
+
+
+def loaded(wanted: Iterable[str], since: int) -> Digest:
+    """Keep an object that says what is loaded in this process, and say its name.
+
+    Parameters
+    ----------
+    wanted
+        Names of modules that cells tried to import.
+    since
+        When this process was about to begin, in nanoseconds since the epoch.
+    """
+    import msgspec
+
+    from jupyter_mlops.capture.run import here
+    from jupyter_mlops.environment.loaded import loaded as look
+
+    one = here()
+    one.open()
+    one.settle(wait=0.5)
+    return one.store.put(msgspec.json.encode(look(str(one.project.root), one.project.relative, wanted, since=since)))
 
 
 def register_model(model: object, name: str, **options: Any) -> int:

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     "--target", help="Where it runs: a name that `mlops targets` lists. In a process of this command unless given."
 )
 @click.option("--retries", type=click.IntRange(0, 100), default=0, help="How often to try again if it fails.")
+@one_of("--cache", "off", "notebook", help="Skip it if a run on record would do the same; files are put back.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
 @here
 def run(
     place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...], parameters_file: Path | None,
     kernel: str | None, cell_timeout: float | None, timeout: float | None, target: str | None, retries: int,
-    progress: bool | None,
+    cache: str, progress: bool | None,
 ) -> View:  # fmt: skip
     """Run a NOTEBOOK headless, with parameters, on record."""
     from jupyter_mlops import pipelines, targets, views
@@ -46,13 +47,13 @@ def run(
     if target is not None or retries:
         step = pipelines.step_of(
             project, notebook, output=output, parameters=parameters, kernel=kernel or "", cell_timeout=cell_timeout,
-            timeout=timeout, retries=retries,
+            timeout=timeout, retries=retries, cache=cache,
         )  # fmt: skip
         with targets.open_target(target or "local", project) as opened:
             return views.step_result(project, pipelines.run_on(opened, step, project, progress=bar))
     result = pipelines.run_notebook(
         notebook, output=output, parameters=parameters, project=project, kernel=kernel, cell_timeout=cell_timeout,
-        timeout=timeout, progress=bar,
+        timeout=timeout, cache=cache, progress=bar,
     )  # fmt: skip
     return views.run_result(project, result)
 

@@ -213,6 +213,11 @@ def _record(
     )  # fmt: skip
 
 
+def recorded_variables(environ: Mapping[str, str], redactor: Redactor) -> dict[str, str]:
+    """The variables of an environment that a record has with their values."""
+    return _variables(environ, redactor)[0]
+
+
 def _variables(environ: Mapping[str, str], redactor: Redactor) -> tuple[dict[str, str], list[str]]:
     values: dict[str, str] = {}
     others: list[str] = []

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from jupyter_mlops.fingerprints import Fingerprint
 
 _READ: Final = 1 << 18
+_TICK: Final = 20_000_000  # ns: two of the slowest kernel's (100 Hz)
+_COARSE_TICK: Final = 2_000_000_000  # ns: FAT's, for times that are whole seconds
 _INVENTED: Final = ("/proc/", "/sys/", "/dev/")
+Signature = tuple[int, int, int, int, int]
 Memo = MutableMapping[str, tuple[tuple[int, ...], Digest]]
 """What is known of files: path → (device, inode, size, mtime and ctime in ns), digest."""
 
@@ -54,9 +57,16 @@ def file_digest(path: Path | str | int, *, budget: Budget | None = None) -> Fing
     return Fingerprint(digest, size, "file")
 
 
-def signature(found: os.stat_result) -> tuple[int, ...]:
+def signature(found: os.stat_result) -> Signature:
     """What a file's content can hardly change without: device, inode, size, times of change."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def racy(found: Signature, at: int) -> bool:
+    """Whether a file could have changed after it was read at that time (ns), without its signature showing it."""
+    changed = max(found[3], found[4])
+    tick = _COARSE_TICK if found[3] % 1_000_000_000 == 0 else _TICK
+    return changed + tick >= at
 
 
 def _digest(path: Path | str | int, budget: Budget) -> tuple[Digest, int, tuple[int, ...]]:

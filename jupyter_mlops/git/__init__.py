@@ -19,6 +19,15 @@ from __future__ import annotations
 from jupyter_mlops.git.modules import local_modules
 from jupyter_mlops.git.observing import Observer
 from jupyter_mlops.git.program import GitFailed
-from jupyter_mlops.git.repository import FILE_CAP, Repository, TreeFile, masked_source
+from jupyter_mlops.git.repository import FILE_CAP, Repository, TreeFile, holds_credentials, masked_source
 
-__all__ = ["FILE_CAP", "GitFailed", "Observer", "Repository", "TreeFile", "local_modules", "masked_source"]
+__all__ = [
+    "FILE_CAP",
+    "GitFailed",
+    "Observer",
+    "Repository",
+    "TreeFile",
+    "holds_credentials",
+    "local_modules",
+    "masked_source",
+]

@@ -405,6 +405,11 @@ class _Keeper:
         return found
 
 
+def holds_credentials(name: str) -> bool:
+    """Whether a file has a name that files of secrets have."""
+    return _CREDENTIALS.fullmatch(name.rpartition("/")[2]) is not None
+
+
 def masked_source(data: bytes, redactor: Redactor) -> tuple[bytes, int]:
     """A source file as the record has it, with its secrets masked, and how many there were."""
     text, count = redactor.text(data.decode("utf-8", "surrogateescape"))

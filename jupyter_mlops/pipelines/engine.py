@@ -122,6 +122,8 @@ class Job:
         The folder of kernel specifications to choose from; all that Jupyter knows unless given.
     on_event
         Told when the run is on record, and when a cell begins and ends.
+    keeps
+        Whether what it follows from and what it leaves is kept, for a cache.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Job:
         recorded: bool = False,
         kernels: Path | None = None,
         on_event: OnEvent | None = None,
+        keeps: bool = False,
     ) -> None:
         self.project = project
         self.notebook = notebook
@@ -146,6 +149,15 @@ class Job:
         self.recorded = recorded
         self.kernels = kernels
         self.on_event = on_event
+        self.keeps = keeps
+        self.since = time.time_ns()
+        self.loaded: Digest | None = None
+        """The object that holds what the kernel had loaded at its end, where that was asked."""
+        self.basis: Artifact | None = None
+        self.book: Mapping[str, Any] = {}
+        """The notebook as it was given, where that is kept."""
+        self.left: list[Artifact] = []
+        """Files that it left, besides the output notebook."""
         self.started = time.monotonic()
         self.run: Digest | None = None
         self.gaps: list[Gap] = []
@@ -199,12 +211,7 @@ class Job:
         # Papermill adds its note to a failed notebook after the engine's end, so what is there then has another digest.
         final = self.recorded or not self.error
         if final and self.output is not None and self.output.path is not None and self.output.digest is not None:
-            outputs.append(
-                Artifact(
-                    name=self.project.relative(self.output.path), kind="file", digest=self.output.digest,
-                    size=self.output.size,
-                )
-            )  # fmt: skip
+            outputs.append(self.notebook_left(self.project, self.output))
         try:
             self.project.store.append(
                 RunEnded(
@@ -212,13 +219,24 @@ class Job:
                     status=self.status if not failed or self.stop.signum else "failed",
                     seconds=round(time.monotonic() - self.started, 6),
                     error=redactor.text(message)[0][:2000],
-                    outputs=outputs,
+                    outputs=[*outputs, *self.left],
                     gaps=self.gaps,
+                    basis=self.basis,
                 )
             )
             self.project.store.durable(timeout=2.0)
         except (MlopsError, OSError) as error:
             _log.warning("this run's end is not on record: %s", error)
+
+    @staticmethod
+    def notebook_left(project: Project, output: OutputNotebook) -> Artifact:
+        """The output notebook, as records name it."""
+        assert output.path is not None
+        assert output.digest is not None
+        return Artifact(
+            name=project.relative(output.path), kind="file", digest=output.digest, size=output.size,
+            stored=project.store.has(output.digest),
+        )  # fmt: skip
 
     def environment(self) -> dict[str, str]:
         """The variables of the kernel's process."""
@@ -615,6 +633,8 @@ class _Cells:
                 self.books.cell_complete(cell, cell_index=index)
                 if _runs(cell):
                     self.job.tell("cell ended", cell=nth, cells=cells, id=cell.get("id", ""))
+        if self.job.keeps and self.job.status == "done":
+            await self._ask_what_is_loaded()
 
     def _show(self, index: int, cell: Any, heading: str) -> None:
         if self.books.pbar:
@@ -737,6 +757,19 @@ class _Cells:
         if answer.get("status") != "ok" or said not in ("None", "'already loaded'"):
             why = f"{answer.get('ename')}: {answer.get('evalue')}" if answer.get("ename") else said or "no answer"
             self._gap(f"jupyter_mlops could not be loaded in the kernel ({why}), so no cell was recorded")
+
+    async def _ask_what_is_loaded(self) -> None:
+        """Have the kernel keep an object that says what it has loaded."""
+        from nbclient.util import ensure_async
+
+        from jupyter_mlops.pipelines.basis import imports_in
+
+        wanted = imports_in(cell.source for cell in self.nb.cells if cell.cell_type == "code")
+        load = f"__import__('jupyter_mlops.capture', fromlist=['capture']).loaded({wanted!r}, {self.job.since})"
+        request = self.client.kc.execute("", silent=True, store_history=False, user_expressions={"loaded": load})
+        answer = (await self._ask(await ensure_async(request))).get("user_expressions", {}).get("loaded", {})
+        with contextlib.suppress(RecordInvalid):  # an error, or no answer: then it is not known
+            self.job.loaded = as_digest(str(answer.get("data", {}).get("text/plain", "")).strip("'"))
 
     async def _ask(self, message: Any) -> dict[str, Any]:
         import asyncio

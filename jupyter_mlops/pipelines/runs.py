@@ -17,10 +17,11 @@ from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.pipelines.engine import NO_CELL, NO_CELL_NEXT, CellFailure, Job, MlopsEngine, require_kernel
 from jupyter_mlops.pipelines.outputs import OutputRefused, check_output, output_path
 from jupyter_mlops.pipelines.parameters import ParametersInvalid, declared, language_of, read_notebook, validate
-from jupyter_mlops.records import Digest, Gap
+from jupyter_mlops.records import Artifact, Digest, Gap, RunEnded, encode
 from jupyter_mlops.targets.protocol import OnEvent
 
 if TYPE_CHECKING:
+    from jupyter_mlops.pipelines.cache import Answer
     from jupyter_mlops.project import Project
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -40,7 +41,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     output
         The output notebook.
     status
-        ``done`` or ``failed``.
+        ``done``, ``failed``, or ``cached``: nothing ran, and `run` is the one whose result stands.
     seconds
         How long it took, kernel start and end included.
     error
@@ -51,6 +52,12 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         How long writing the output notebook has held up the run.
     gaps
         What could not be recorded.
+    because
+        Why it ran, where a cache was asked.
+    put_back
+        Files that were gone, where nothing ran: they are there again.
+    notes
+        What to know of a result that was taken over.
     """
 
     run: Digest | None
@@ -61,6 +68,12 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     cells: int = 0
     write_seconds: float = 0.0
     gaps: list[Gap] = []
+    because: str = ""
+    put_back: list[str] = []
+    notes: list[str] = []
+
+
+CACHES: Final = ("off", "notebook")
 
 
 def run_notebook(
@@ -76,6 +89,7 @@ def run_notebook(
     cwd: Path | None = None,
     kernels: Path | None = None,
     on_event: OnEvent | None = None,
+    cache: str = "off",
 ) -> RunResult:
     """Run a notebook headless, with parameters, and put the run on record.
 
@@ -102,6 +116,9 @@ def run_notebook(
         The folder of kernel specifications to choose from; all that Jupyter knows unless given.
     on_event
         Told when the run is on record, and when a cell begins and ends.
+    cache
+        ``notebook``: nothing is run where a run on record was asked for in the same words, and nothing has changed that
+        it followed from; files of it that are gone are put back. ``off``: it is run.
 
     Returns
     -------
@@ -127,7 +144,11 @@ def run_notebook(
     job = Job(
         project, path.absolute(), _rows(dict(parameters)), cwd=(cwd or path.parent).absolute(), timeout=timeout,
         cell_timeout=cell_timeout, recorded=True, kernels=kernels, on_event=on_event,
+        keeps=cache == "notebook",
     )  # fmt: skip
+    job.book = book
+    if job.keeps:
+        return _unless_known(job, path, place, kernel, book, progress=progress)
     return _run(job, path, place, kernel, language_of(book), progress=progress)
 
 
@@ -152,7 +173,63 @@ def checked(path: Path, output: Path | str | None, parameters: Mapping[str, Any]
     return book, place
 
 
-def _run(job: Job, path: Path, place: Path, kernel: str, language: str, *, progress: bool) -> RunResult:
+def _unless_known(
+    job: Job, path: Path, place: Path, kernel: str, book: Mapping[str, Any], *, progress: bool
+) -> RunResult:  # fmt: skip
+    """Run, unless what that would do is on record."""
+    from jupyter_mlops.pipelines.cache import Asked, Cache
+
+    assert job.project is not None
+    assert job.cwd is not None
+    with Cache(job.project) as cache:
+        asked = Asked(
+            notebook=path.absolute(), output=place, parameters=job.parameters, kernel=kernel, cwd=job.cwd,
+            environ=job.environment(),
+        )  # fmt: skip
+        answer = cache.answer(asked)
+        if answer.run is not None:
+            back = cache.put_back(answer)
+            _took_over(job, answer)
+            return RunResult(
+                run=answer.run, output=place, status="cached", seconds=time.monotonic() - job.started, put_back=back,
+                notes=answer.notes,
+            )  # fmt: skip
+        result = _run(job, path, place, kernel, language_of(book), progress=progress, found_by=cache.name(asked))
+    return msgspec.structs.replace(result, because=answer.why)
+
+
+def _took_over(job: Job, answer: Answer) -> None:
+    """Put on record, where it is part of a greater run, that nothing ran and whose result stands."""
+    project = job.project
+    if project is None or not project.parent_run:
+        return
+    job.begin()
+    if job.run is not None:
+        seconds = round(time.monotonic() - job.started, 6)
+        project.store.append(RunEnded(run=job.run, status="cached", same_as=answer.run, seconds=seconds))
+
+
+def _keep(job: Job, found_by: Digest, kernel: str) -> None:
+    """Put what the run follows from, and what it left, where a cache finds it."""
+    from jupyter_mlops.pipelines.basis import basis_of, kernel_of
+
+    project, output = job.project, job.output
+    if project is None or job.run is None or job.notebook is None or output is None or output.digest is None:
+        return
+    if output.path is not None:
+        project.store.put(output.path)
+    made = basis_of(
+        project, project.store.cell_runs(run=job.run, newest_first=False), book=job.book, parameters=job.parameters,
+        environ=job.environment(), kernel=kernel_of(kernel, job.kernels, project), loaded=job.loaded,
+        output=job.notebook_left(project, output), ran=job.cells,
+    )  # fmt: skip
+    job.left = made.wrote
+    job.basis = Artifact(name=found_by, kind="basis", digest=project.store.put(encode(made)), stored=True)
+
+
+def _run(
+    job: Job, path: Path, place: Path, kernel: str, language: str, *, progress: bool, found_by: Digest | None = None
+) -> RunResult:  # fmt: skip
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.engines import papermill_engines
     from papermill.exceptions import PapermillException, PapermillExecutionError
@@ -173,6 +250,8 @@ def _run(job: Job, path: Path, place: Path, kernel: str, language: str, *, progr
                     _literal(path.absolute()), _literal(place), parameters=dict(job.parameters) or None,
                     engine_name="mlops", kernel_name=kernel, language=language, progress_bar=bar, job=job,
                 )  # fmt: skip
+            if found_by is not None and job.status == "done":
+                _keep(job, found_by, kernel)
         except (PapermillExecutionError, CellTimeoutError, DeadKernelError):
             pass  # the job holds which cell, and why
         except PapermillException as error:

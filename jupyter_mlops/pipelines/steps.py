@@ -46,7 +46,7 @@ def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
         result = run_notebook(
             project.root / step.notebook, output=project.root / step.output, parameters=step.parameters,
             project=project.within(step.parent) if step.parent else project, kernel=step.kernel or None,
-            timeout=step.timeout, cell_timeout=step.cell_timeout, on_event=heard,
+            timeout=step.timeout, cell_timeout=step.cell_timeout, on_event=heard, cache=step.cache,
         )  # fmt: skip
     except KeyboardInterrupt:
         seconds = round(time.monotonic() - began, 6)
@@ -59,18 +59,22 @@ def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
 
 def outcome_of(project: Project, step: Step, result: RunResult) -> Outcome:
     """What came of a run, as an outcome."""
+    metrics, values = logged(project, result.run)
     return Outcome(
         status=result.status, run=result.run, output=step.output, seconds=result.seconds, cells=result.cells,
-        error=str(result.error) if result.error else "", metrics=metrics_of(project, result.run), gaps=result.gaps,
+        error=str(result.error) if result.error else "", metrics=metrics, values={**values, **metrics},
+        gaps=result.gaps, because=result.because, put_back=result.put_back, notes=result.notes,
     )  # fmt: skip
 
 
-def metrics_of(project: Project, run: Digest | None) -> dict[str, Any]:
-    """What a run logged, the last of each name."""
+def logged(project: Project, run: Digest | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metrics and the parameters that a run logged, the last of each name."""
     metrics: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for one in project.store.cell_runs(run=run, newest_first=False) if run else ():
         metrics.update(one.metrics)
-    return metrics
+        parameters.update(one.parameters)
+    return metrics, parameters
 
 
 def step_of(

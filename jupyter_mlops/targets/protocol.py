@@ -127,6 +127,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         What could not be recorded.
     kernel
         How its kernel came about: ``started``, ``forked``, or ``pooled``.
+    because
+        Why it ran, where a cache was asked.
+    put_back
+        Files that were gone, where nothing ran: they are there again.
+    notes
+        What to know of a result that was taken over.
     """
 
     status: str
@@ -141,6 +147,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 1
     gaps: list[Gap] = []
     kernel: str = "started"
+    because: str = ""
+    put_back: list[str] = []
+    notes: list[str] = []
 
     @property
     def ok(self) -> bool:

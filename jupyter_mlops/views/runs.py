@@ -44,12 +44,12 @@ def runs(store: Store, limit: int) -> View:
 
 def run_result(project: Project, result: RunResult) -> View:
     """How a headless run went."""
-    from jupyter_mlops.pipelines.steps import metrics_of
+    from jupyter_mlops.pipelines.steps import logged
 
     outcome = Outcome(
         status=result.status, run=result.run, output=project.relative(result.output), seconds=result.seconds,
         cells=result.cells, error=str(result.error) if result.error else "", gaps=result.gaps,
-        metrics=metrics_of(project, result.run),
+        metrics=logged(project, result.run)[0], because=result.because, put_back=result.put_back, notes=result.notes,
     )  # fmt: skip
     return step_result(project, outcome)
 
@@ -64,6 +64,12 @@ def step_result(project: Project, outcome: Outcome) -> View:
     ]
     if outcome.attempts > 1:
         facts.append(("attempts", outcome.attempts))
+    if outcome.status == "cached":
+        facts[1] = ("status", Mark("cached: nothing it follows from has changed, and nothing ran", "good"))
+        facts[2] = ("looked", duration(outcome.seconds))
+    facts += [("ran because", outcome.because)] if outcome.because else []
+    facts += [("put back", name) for name in outcome.put_back]
+    facts += [("note", Mark(note, "dim")) for note in outcome.notes]
     facts += [(name, number(value)) for name, value in sorted(outcome.metrics.items())]
     registered = _registered(project.store, outcome.run)
     facts += [("registered", f"models:/{one}") for one in registered]
@@ -74,7 +80,8 @@ def step_result(project: Project, outcome: Outcome) -> View:
         blocks=blocks,
         data={"run": outcome.run, "status": outcome.status, "seconds": outcome.seconds, "output": outcome.output,
               "metrics": outcome.metrics, "registered": registered, "attempts": outcome.attempts,
-              "error": outcome.error or outcome.cause},
+              "error": outcome.error or outcome.cause, "because": outcome.because, "put_back": outcome.put_back,
+              "notes": outcome.notes},
         ok=outcome.ok, code=3,
     )  # fmt: skip
 
