@@ -71,6 +71,16 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})
 
 
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """What Jupyter's server loads; `server` is imported then, and not before."""
+    return [{"module": "jupyter_mlops", "app": importlib.import_module("jupyter_mlops.server.routes").MlopsApp}]
+
+
+def _jupyter_labextension_paths() -> list[dict[str, str]]:
+    """Where the built JupyterLab extension is, for ``jupyter-builder develop``."""
+    return [{"src": "labextension", "dest": "jupyter-mlops"}]
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Start recording in a shell: ``%load_ext jupyter_mlops``."""
     from jupyter_mlops import capture

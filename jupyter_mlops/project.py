@@ -73,12 +73,16 @@ class Project:
         The folder that holds ``.mlops/``.
     environ
         The variables to read; the process's own unless given.
+    store
+        Its store, where it is open already.
     """
 
-    def __init__(self, root: Path, *, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, *, environ: Mapping[str, str] | None = None, store: Store | None = None
+    ) -> None:  # fmt: skip
         self.root = root
         self.environ: Mapping[str, str] = os.environ if environ is None else environ
-        self._store: Store | None = None
+        self._store: Store | None = store
         self._redactor: Redactor | None = None
         self._settings: Settings | None = None
 

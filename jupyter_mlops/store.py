@@ -16,7 +16,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -505,6 +505,15 @@ class Store:
         newest_first: bool = True, limit: int | None = None,
     ) -> list[CellRun]:  # fmt: skip
         """Cell runs by the time they began: of a run, a notebook, a cell, or all."""
+        return self.cell_runs_named(
+            self.cell_run_names(run=run, notebook=notebook, cell=cell, newest_first=newest_first, limit=limit)
+        )
+
+    def cell_run_names(
+        self, *, run: Digest | None = None, notebook: str | None = None, cell: str | None = None,
+        newest_first: bool = True, limit: int | None = None,
+    ) -> list[Digest]:  # fmt: skip
+        """The names alone of what `cell_runs` gives: no line is read."""
         where, values = ["kind = 'cell.started'"], []  # type: list[str], list[Any]
         for column, value in (("run", key(run) if run else None), ("notebook", notebook), ("cell", cell)):
             if value is not None:
@@ -515,7 +524,29 @@ class Store:
             f"select digest from lines where {' and '.join(where)} order by time {order}, id {order} limit ?",  # noqa: S608 - fixed words
             (*values, -1 if limit is None else limit),
         )
-        return self._merge([row[0] for row in rows])
+        return [unkey(row[0]) for row in rows]
+
+    def cell_runs_named(self, digests: Iterable[Digest]) -> list[CellRun]:
+        """Cell runs by their names, in that order; one that can not be read is left out."""
+        return self._merge([key(digest) for digest in digests])
+
+    def line_counts(self, digests: Sequence[Digest]) -> dict[Digest, int]:
+        """How many lines go on about each cell run or run; where there are none, it is not among them."""
+        found: dict[Digest, int] = {}
+        for start in range(0, len(digests), 400):
+            some = [key(digest) for digest in digests[start : start + 400]]
+            marks = ",".join("?" * len(some))
+            rows = self._index.ask(
+                f"select about, count(*) from lines where about in ({marks}) group by about",  # noqa: S608
+                some,
+            )
+            found.update((unkey(about), count) for about, count in rows)
+        return found
+
+    def mark(self) -> str:
+        """A text that is another one as soon as there is a line more, or less."""
+        (facts,) = self._index.ask("select count(*), total(size), max(changed) from files")
+        return "-".join(str(int(fact or 0)) for fact in facts)
 
     def run(self, digest: Digest) -> Run:
         """A run, put together from its lines.

@@ -18,6 +18,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from kernels import Kernel
+    from labs import Lab
 
 # Every kernel, shell and subprocess that a test starts inherits these.
 os.environ["JUPYTER_MLOPS_STRICT"] = "1"
@@ -238,3 +239,14 @@ def start(project_folder: Path) -> Iterator[Callable[..., Kernel]]:
     for one in kernels:
         if one.manager.is_alive():
             one.stop()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A JupyterLab that serves an empty folder, or the test is skipped: one for the whole session."""
+    pytest.importorskip("jupyterlab", reason="needs jupyterlab: pip install 'jupyter-mlops[lab]'")
+    from labs import Lab
+
+    one = Lab(tmp_path_factory.mktemp("lab"))
+    yield one
+    one.stop()

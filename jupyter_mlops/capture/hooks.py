@@ -27,10 +27,11 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from jupyter_mlops.capture.displays import Displays
+from jupyter_mlops.capture.live import Live
 from jupyter_mlops.capture.randomness import Generators
 from jupyter_mlops.capture.run import CELL, Directions, Session
 from jupyter_mlops.lineage import NOTHING, CellNames, names_in
-from jupyter_mlops.records import Artifact, CellEnded, CellStarted, Digest, Gap, Ticket
+from jupyter_mlops.records import Artifact, CellEnded, CellStarted, Digest, Gap, Ticket, now
 
 _LOADING: Final = re.compile(r"\s*%(?:re)?load_ext\s+jupyter_mlops\s*")  # a cell that does nothing else
 _SIGINT: Final = int(signal.SIGINT)
@@ -45,7 +46,7 @@ class Open:
 
     __slots__ = (
         "before", "began", "beside", "digest", "gaps", "info", "late", "names", "outer", "overhead", "recorded",
-        "request", "thread", "trace",
+        "request", "said", "thread", "trace",
     )  # fmt: skip
 
     def __init__(self, info: Any, thread: int) -> None:
@@ -59,6 +60,7 @@ class Open:
         self.request = ""
         self.gaps: list[Gap] = []
         self.late = False
+        self.said: tuple[CellStarted, str] | None = None  # for pages that look on: what was written, and when
         self.recorded = True  # more than that it ran
         self.beside = False
         self.began = 0.0
@@ -80,6 +82,7 @@ class Hooks:
         self.shell = shell
         self.session = session
         self.displays = Displays(shell, session.failed)
+        self.live = Live(session)
         self.generators: Generators | None = None
         self._pid = os.getpid()
         self._open: dict[int, Open] = {}
@@ -104,6 +107,7 @@ class Hooks:
         self.shell.events.register("pre_run_cell", self.pre_run_cell)
         self.shell.events.register("post_run_cell", self.post_run_cell)
         self.displays.install()
+        self.live.install(self.shell)
 
     def remove(self) -> None:
         """Unregister everything; the cell that is running now is not recorded to its end."""
@@ -111,6 +115,7 @@ class Hooks:
             with contextlib.suppress(ValueError):  # somebody cleared the shell's callbacks: that is what is wanted
                 self.shell.events.unregister(name, function)
         self.displays.remove()
+        self.live.remove()
 
     # -- the two events ----------------------------------------------------------------------------------------------
 
@@ -229,13 +234,15 @@ class Hooks:
         elif said.unreadable:
             source, masked = session.redactor.text(_source(one.info).lstrip().partition("\n")[0])
             one.gaps.append(Gap(subject="cell", reason="its first line could not be read: the rest is not recorded"))
-        one.digest = session.store.append(
-            CellStarted(
-                run=session.run, environment=session.surroundings.environment if one.recorded else None,
-                code=session.surroundings.code if one.recorded else None, parent=outer, count=_count(self.shell),
-                redacted=masked, cell=cell, notebook=notebook, source=source, label=label, tickets=tickets,
-            )
+        started = CellStarted(
+            run=session.run, environment=session.surroundings.environment if one.recorded else None,
+            code=session.surroundings.code if one.recorded else None, parent=outer, count=_count(self.shell),
+            redacted=masked, cell=cell, notebook=notebook, source=source, label=label, tickets=tickets,
         )  # fmt: skip
+        one.digest = session.store.append(started)
+        if self.live.listened_to:
+            one.said = started, now()
+            self.live.began(one.digest, one.said[1], started)
         if missing:
             session.awaits_surroundings(one.digest)
         session.running.append(one.digest)
@@ -335,13 +342,14 @@ class Hooks:
             self._told_terminal = True
             one.gaps.append(Gap(subject="displays", reason="outputs are not seen in a terminal"))
         gaps = one.gaps + what.pop("gaps", [])
-        session.write(
-            CellEnded(
-                cell_run=one.digest, status=status, seconds=round(max(0.0, ended - one.began), 6), displays=displays,
-                overhead=round(one.overhead + time.perf_counter() - began, 6), error=error, failed_line=line, gaps=gaps,
-                **what,
-            )
+        record = CellEnded(
+            cell_run=one.digest, status=status, seconds=round(max(0.0, ended - one.began), 6), displays=displays,
+            overhead=round(one.overhead + time.perf_counter() - began, 6), error=error, failed_line=line, gaps=gaps,
+            **what,
         )  # fmt: skip
+        session.write(record)
+        if one.said is not None:
+            self.live.ended(one.digest, one.said[1], one.said[0], record)
         session.namespace.idle()
         if session.checkpoints is not None:
             session.checkpoints.after(one.digest)

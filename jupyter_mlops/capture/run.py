@@ -142,6 +142,11 @@ class Session:
         return self._run
 
     @property
+    def begun(self) -> tuple[Digest | None, str]:
+        """The run's line and its store's name, as far as they are on record by now: nothing is opened."""
+        return self._run, self._store.id if self._store is not None else ""
+
+    @property
     def current(self) -> Digest | None:
         """The cell run that the calling code belongs to."""
         own = CELL.get()
@@ -228,7 +233,8 @@ class Session:
                 return around
             path = code
         if path != self._named[0]:
-            self._named = path, self.project.relative(path)
+            # a page tells it as records spell it: relative to the project
+            self._named = path, self.project.relative(os.path.join(self.project.root, path))
         return self._named[1]
 
     # -- the guard ---------------------------------------------------------------------------------------------------
@@ -251,8 +257,8 @@ class Session:
             return True
         return False
 
-    def failed(self, where: str, error: BaseException) -> None:
-        """Note an error of ours; after `BREAKS_AFTER` recording turns itself off. Never raises."""
+    def failed(self, where: str, error: BaseException, *, breaks: bool = True) -> None:
+        """Note an error of ours; after `BREAKS_AFTER` that count, recording turns itself off. Never raises."""
         try:
             text = "".join(traceback.format_exception(error))
             brief = f"{where}: {type(error).__name__}"
@@ -261,7 +267,7 @@ class Session:
             if len(self.errors) < 100:
                 self.errors.append(text)
             kind = "store" if isinstance(error, OSError) else "ours"
-            self._failures[kind] = self._failures.get(kind, 0) + 1
+            self._failures[kind] = self._failures.get(kind, 0) + breaks
             if self._failures[kind] >= BREAKS_AFTER and not self._off:
                 self._off = f"recording turned itself off after {BREAKS_AFTER} failures; the last: {brief}"
                 self._retry_at = time.monotonic() + _RETRY if kind == "store" else 0.0

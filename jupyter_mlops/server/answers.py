@@ -1,0 +1,549 @@
+"""What the pages of JupyterLab can ask of a store, and what they are answered.
+
+Every answer is a struct, from which the pages' own types are made. Long lists come in pieces. A list of cell runs is
+numbered from the oldest, so that a number stays with its cell run while new ones come.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from jupyter_mlops import __version__
+from jupyter_mlops.capture.live import PROTOCOL, Row, row_of
+from jupyter_mlops.lineage.staleness import Finding
+from jupyter_mlops.project import Project
+from jupyter_mlops.records import (
+    Artifact,
+    CellLogged,
+    CellRun,
+    CheckResult,
+    CodeState,
+    Digest,
+    Environment,
+    Gap,
+    RecordInvalid,
+    Run,
+    Ticket,
+    Transition,
+)  # fmt: skip
+from jupyter_mlops.registry import LocalRegistry, VersionInfo
+from jupyter_mlops.standing import stand
+from jupyter_mlops.store import Move, NotFound
+
+PAGE: Final = 200
+"""The most items of one answer."""
+_CHUNK: Final = 400
+_LOOK: Final = 0.5  # seconds that one answer may search; it then says where to go on
+_KNOWN: Final = 50_000  # cell runs whose searched text is kept in memory
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is for a notebook.
+
+    Attributes
+    ----------
+    store
+        The store's own name; a kernel says the same of its store if both see the same one.
+    root
+        The project's folder, from the server's; ``.`` where they are the same.
+    notebook
+        The notebook's path as records spell it.
+    cell_runs
+        How many of it are on record; `others` are those of the project's other notebooks.
+    mark
+        Another text as soon as something more is on record.
+    problems
+        What is wrong with the store, in words.
+    """
+
+    version: str
+    protocol: int
+    store: str
+    root: str
+    notebook: str
+    cell_runs: int
+    others: int
+    mark: str
+    problems: list[str]
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a list of cell runs, newest first.
+
+    Attributes
+    ----------
+    total
+        How many there are in all, whatever was searched for.
+    next
+        What to give as `before` for the piece that follows; None at the end.
+    mark
+        As in `Overview`.
+    """
+
+    rows: list[Row]
+    total: int
+    next: int | None
+    mark: str
+
+
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric, parameter, tag or artifact that a cell logged, its values in their order."""
+
+    what: str
+    key: str
+    values: list[Any]
+
+
+class CellDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is on record of a cell run."""
+
+    row: Row
+    source: str
+    redacted: int
+    overhead: float
+    error: str
+    failed_line: int
+    tickets: list[Ticket]
+    after: list[Digest]
+    inputs: list[Artifact]
+    outputs: list[Artifact]
+    removed: list[str]
+    files_read: list[Artifact]
+    files_written: list[Artifact]
+    sources: list[Artifact]
+    modules: list[Artifact]
+    imported: list[str]
+    displays: list[Artifact]
+    randomness: dict[str, str]
+    logged: list[Logged]
+    gaps: list[Gap]
+    checkpoint: bool
+    run: RunRow | None
+    environment: Environment | None
+    code: CodeState | None
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A run: a person's session, or a headless one."""
+
+    id: Digest
+    time: str
+    trigger: str
+    notebook: str
+    status: str
+    seconds: float
+    user: str
+    parameters: dict[str, Any]
+    tickets: list[Ticket]
+    error: str
+    outputs: list[Artifact]
+
+
+class Runs(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of the list of runs, newest first."""
+
+    runs: list[RunRow]
+    next: int | None
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A model, its latest version, and where its aliases point."""
+
+    name: str
+    versions: int
+    latest: int
+    time: str
+    by: str
+    aliases: dict[str, int]
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    """All models."""
+
+    models: list[ModelRow]
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """A gate that was asked of a version, and its answer."""
+
+    check: str
+    passed: bool
+    summary: str
+    evidence: dict[str, Any]
+    by: str
+    time: str = ""
+
+
+class VersionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A version of a model; `checks` are the last answers to each gate."""
+
+    version: int
+    id: Digest
+    time: str
+    by: str
+    aliases: list[str]
+    format: str
+    type: str
+    size: int | None
+    digest: Digest | None
+    metrics: dict[str, Any]
+    parameters: dict[str, Any]
+    tags: dict[str, str]
+    description: str
+    requirements: list[str]
+    training: list[Artifact]
+    gaps: list[Gap]
+    cell_run: Digest | None
+    run: Digest | None
+    checks: list[Answered]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A move of an alias, or a refusal: from which version to which, by whom, why, and what was asked."""
+
+    time: str
+    old: int | None
+    new: int | None
+    refused: bool
+    by: str
+    reason: str
+    tickets: list[Ticket]
+    checks: list[Answered]
+
+
+class AliasRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An alias and its history, newest first."""
+
+    alias: str
+    version: int | None
+    steps: list[Step]
+
+
+class ModelDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A model: its versions, newest first, and its aliases."""
+
+    name: str
+    versions: list[VersionRow]
+    aliases: list[AliasRow]
+
+
+class StandingAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a notebook as it stands on disk would make what is in memory, and what keeps each cell from it."""
+
+    notebook: str
+    run: Digest | None
+    reproduces: str
+    why: str
+    cells: int
+    ran: int
+    findings: list[Finding]
+    mark: str
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no answer: the thing, the cause, what to do next. `kind` is for programs."""
+
+    kind: str
+    message: str
+    cause: str = ""
+    next: str = ""
+
+
+ANSWERS: Final = (
+    Overview, Rows, CellDetail, Runs, RunRow, Models, ModelDetail, StandingAnswer, Refusal, Row,
+)  # fmt: skip
+"""What the pages' types are made of."""
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What is kept of a cell run that was searched once."""
+
+    lines: int
+    status: str
+    text: str
+
+
+class Reading:
+    """Answers about one project. Threads may share it.
+
+    Parameters
+    ----------
+    project
+        The project; its store is open.
+    root
+        Its folder, from the server's.
+    """
+
+    def __init__(self, project: Project, root: str) -> None:
+        self.project = project
+        self.store = project.store
+        self.root = root
+        self._known: OrderedDict[Digest, _Known] = OrderedDict()
+        self._lock = threading.Lock()
+        self._triggers: dict[Digest, str] = {}
+        self._standing = threading.Lock()
+
+    # -- cell runs ---------------------------------------------------------------------------------------------------
+
+    def overview(self, notebook: str) -> Overview:
+        """What there is for a notebook."""
+        mark = self.store.mark()
+        own = len(self.store.cell_run_names(notebook=notebook)) if notebook else 0
+        return Overview(
+            version=__version__, protocol=PROTOCOL, store=self.store.id, root=self.root, notebook=notebook,
+            cell_runs=own, others=self.store.counts().get("cell.started", 0) - own, mark=mark,
+            problems=list(self.store.problems),
+        )  # fmt: skip
+
+    def rows(
+        self, *, notebook: str | None = None, run: Digest | None = None, cell: str | None = None,
+        before: int | None = None, limit: int = PAGE, status: Sequence[str] = (), search: str = "",
+    ) -> Rows:  # fmt: skip
+        """Cell runs, newest first: those that have one of these states, and all words of a search in what is known.
+
+        Parameters
+        ----------
+        before
+            Only those with a smaller number.
+        limit
+            How many at most. A search that takes long gives fewer, and says where to go on.
+        """
+        mark = self.store.mark()
+        names = self.store.cell_run_names(notebook=notebook, run=run, cell=cell, newest_first=False)
+        top = len(names) if before is None else max(0, min(before, len(names)))
+        words = search.casefold().split()
+        if not words and not status:
+            low = max(0, top - limit)
+            rows = self._rows(list(range(low, top)), names)
+            return Rows(rows=rows, total=len(names), next=low or None, mark=mark)
+        deadline = time.monotonic() + _LOOK
+        hits: list[int] = []
+        at = top
+        while at > 0 and len(hits) < limit and (at == top or time.monotonic() < deadline):
+            low = max(0, at - _CHUNK)
+            known = self._search_texts(names[low:at])
+            while at > low and len(hits) < limit:
+                at -= 1
+                one = known.get(names[at])
+                if one is None or (status and one.status not in status):
+                    continue
+                if all(word in one.text for word in words):
+                    hits.append(at)
+        return Rows(rows=self._rows(hits[::-1], names), total=len(names), next=at or None, mark=mark)
+
+    def _rows(self, positions: Sequence[int], names: Sequence[Digest]) -> list[Row]:
+        """The rows at these places, newest first."""
+        places = {names[position]: position for position in positions}
+        runs = self.store.cell_runs_named(places)
+        return [row_of(one, trigger=self._trigger(one.started.run), position=places[one.id]) for one in runs][::-1]
+
+    def _search_texts(self, names: Sequence[Digest]) -> dict[Digest, _Known]:
+        """What can be searched of cell runs; read anew where lines have come since."""
+        counts = self.store.line_counts(names)
+        with self._lock:
+            found = {
+                name: one for name in names
+                if (one := self._known.get(name)) is not None and one.lines == counts.get(name, 0)
+            }  # fmt: skip
+        for run in self.store.cell_runs_named([name for name in names if name not in found]):
+            found[run.id] = one = _Known(counts.get(run.id, 0), run.status, _searched(run))
+            if one.status == "running":
+                continue  # that it is over may be known without a line more
+            with self._lock:
+                self._known[run.id] = one
+                while len(self._known) > _KNOWN:
+                    self._known.popitem(last=False)
+        return found
+
+    def _trigger(self, run: Digest) -> str:
+        known = self._triggers.get(run)
+        if known is None:
+            try:
+                known = self.store.run(run).started.trigger
+            except (NotFound, RecordInvalid):  # its line is lost: `fsck` names it
+                return ""
+            self._triggers[run] = known
+        return known
+
+    def cell_run(self, digest: Digest) -> CellDetail:
+        """All that is on record of a cell run.
+
+        Raises
+        ------
+        NotFound
+            There is no such cell run.
+        """
+        run = self.store.cell_run(digest)
+        started, ended = run.started, run.ended
+        environment, code = self._record(run.environment), self._record(run.code)
+        try:
+            of: RunRow | None = _run_row(self.store.run(started.run))
+        except (NotFound, RecordInvalid):  # its line is lost: `fsck` names it
+            of = None
+        return CellDetail(
+            row=row_of(run, trigger=of.trigger if of else ""),
+            source=run.source, redacted=started.redacted, overhead=ended.overhead if ended else 0.0,
+            error=ended.error if ended else "", failed_line=ended.failed_line if ended else 0,
+            tickets=started.tickets, after=run.after, inputs=run.inputs, outputs=run.outputs,
+            removed=list(ended.removed) if ended else [], files_read=run.files_read, files_written=run.files_written,
+            sources=list(ended.sources) if ended else [], modules=list(ended.modules) if ended else [],
+            imported=list(ended.imported) if ended else [], displays=list(ended.displays) if ended else [],
+            randomness=dict(ended.randomness) if ended else {}, logged=_logged(run.logged), gaps=run.gaps,
+            checkpoint=run.checkpoint is not None and run.checkpoint.variables is not None, run=of,
+            environment=environment if isinstance(environment, Environment) else None,
+            code=code if isinstance(code, CodeState) else None,
+        )  # fmt: skip
+
+    def _record(self, digest: Digest | None) -> Any:
+        if digest is None:
+            return None
+        try:
+            return self.store.line(digest).record
+        except (NotFound, RecordInvalid):  # lost or damaged: `fsck` names it
+            return None
+
+    # -- runs --------------------------------------------------------------------------------------------------------
+
+    def runs(self, *, skip: int = 0, limit: int = PAGE) -> Runs:
+        """Runs, newest first."""
+        found = self.store.runs(limit=skip + limit + 1)[skip:]
+        return Runs(
+            runs=[_run_row(one) for one in found[:limit]], next=skip + limit if len(found) > limit else None
+        )  # fmt: skip
+
+    def run(self, digest: Digest) -> RunRow:
+        """A run.
+
+        Raises
+        ------
+        NotFound
+            There is no such run.
+        """
+        return _run_row(self.store.run(digest))
+
+    # -- models ------------------------------------------------------------------------------------------------------
+
+    def models(self) -> Models:
+        """All models."""
+        registry = LocalRegistry(self.store)
+        rows = []
+        for name in registry.models():
+            versions = registry.versions(name)
+            if versions:
+                last = versions[-1]
+                aliases = {alias: one.version for one in versions for alias in one.aliases}
+                rows.append(
+                    ModelRow(
+                        name=name, versions=len(versions), latest=last.version, time=last.time, by=last.by,
+                        aliases=aliases,
+                    )
+                )  # fmt: skip
+        return Models(models=rows)
+
+    def model(self, name: str) -> ModelDetail:
+        """A model with its versions, aliases and gates.
+
+        Raises
+        ------
+        ModelMissing
+            There is no such model.
+        """
+        registry = LocalRegistry(self.store)
+        versions = registry.versions(name)
+        numbers = {one.digest: one.version for one in versions}
+        last: dict[tuple[Digest, str], Answered] = {}
+        for _, moment, result in self.store.records(CheckResult):
+            if result.subject in numbers:
+                last.setdefault((result.subject, result.check), _answered(result, moment))
+        checks: dict[Digest, list[Answered]] = {}
+        for (subject, _), answered in last.items():
+            checks.setdefault(subject, []).append(answered)
+        aliases = []
+        for ref in self.store.refs(f"models/{name}@"):
+            moves = registry.history(name, ref.partition("@")[2])
+            head = self.store.head(ref)
+            steps = [self._step(move, numbers) for move in reversed(moves)]
+            number = numbers.get(head) if head else None
+            aliases.append(AliasRow(alias=ref.partition("@")[2], version=number, steps=steps))
+        rows = [_version_row(one, checks.get(one.digest, [])) for one in reversed(versions)]
+        return ModelDetail(name=name, versions=rows, aliases=aliases)
+
+    def _step(self, move: Move, numbers: dict[Digest, int]) -> Step:
+        step: Transition = move.transition
+        results = [self._record(digest) for digest in step.checks]
+        return Step(
+            time=move.time, old=numbers.get(step.old) if step.old else None,
+            new=numbers.get(step.new) if step.new else None, refused=step.refused, by=step.by, reason=step.reason,
+            tickets=step.tickets, checks=[_answered(one) for one in results if isinstance(one, CheckResult)],
+        )  # fmt: skip
+
+    # -- the notebook as it stands -----------------------------------------------------------------------------------
+
+    def standing(self, notebook: Path, run: Digest | None) -> StandingAnswer:
+        """Hold a notebook on disk against a session; one at a time, since it reads files."""
+        with self._standing:
+            mark = self.store.mark()
+            one = stand(self.project, notebook, run=run)
+        found = one.standing
+        return StandingAnswer(
+            notebook=one.notebook, run=one.run.id if one.run else None,
+            reproduces=found.verdict if found is not None else "cannot tell", why=one.why,
+            cells=found.cells if found is not None else len(one.cells), ran=found.ran if found is not None else 0,
+            findings=list(found.findings) if found is not None else [], mark=mark,
+        )  # fmt: skip
+
+
+def _searched(run: CellRun) -> str:
+    """What a search looks through, folded: code, names, what was logged, how it failed, who it is."""
+    ended = run.ended
+    parts: list[str] = [run.source, run.started.label, run.started.notebook, run.id.partition(":")[2]]
+    parts += [ticket.id for ticket in run.started.tickets]
+    groups: tuple[Iterable[Artifact], ...] = (run.inputs, run.outputs, run.files_read, run.files_written)
+    parts += [one.name for group in groups for one in group]
+    parts += [line.key for line in run.logged]
+    if ended is not None:
+        parts += [one.name for one in ended.sources]
+        parts.append(ended.error)
+    return "\n".join(parts).casefold()
+
+
+def _logged(lines: Iterable[CellLogged]) -> list[Logged]:
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for line in lines:
+        groups.setdefault((line.what, line.key), []).append(line.artifact.name if line.artifact else line.value)
+    # a metric of a long training has many values: the last ones say how it ended
+    return [Logged(what=what, key=key, values=values[-PAGE:]) for (what, key), values in groups.items()]
+
+
+def _run_row(run: Run) -> RunRow:
+    started, ended = run.started, run.ended
+    return RunRow(
+        id=run.id, time=run.time, trigger=started.trigger, notebook=started.notebook, status=run.status,
+        seconds=ended.seconds if ended else 0.0, user=started.user, parameters=started.parameters,
+        tickets=started.tickets, error=ended.error if ended else "", outputs=ended.outputs if ended else [],
+    )  # fmt: skip
+
+
+def _version_row(info: VersionInfo, checks: list[Answered]) -> VersionRow:
+    record = info.record
+    return VersionRow(
+        version=info.version, id=info.digest, time=info.time, by=record.by, aliases=list(info.aliases),
+        format=info.format, type=info.type, size=info.size, digest=record.model.digest, metrics=record.metrics,
+        parameters=record.parameters, tags=record.tags, description=record.description,
+        requirements=record.requirements, training=record.training, gaps=record.gaps, cell_run=record.cell_run,
+        run=record.run, checks=checks,
+    )  # fmt: skip
+
+
+def _answered(result: CheckResult, time: str = "") -> Answered:
+    return Answered(
+        check=result.check, passed=result.passed, summary=result.summary, evidence=result.evidence, by=result.by,
+        time=time,
+    )  # fmt: skip

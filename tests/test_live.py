@@ -1,0 +1,132 @@
+"""Cell runs told to a page while they happen: over a real kernel's comm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kernels import Kernel
+
+import jupyter_mlops
+from jupyter_mlops.capture.live import PROTOCOL, TARGET
+
+COMM = "jupyter_mlops.live"
+
+
+class Listener:
+    """A page: opens the comm, and hears what the kernel says on it."""
+
+    def __init__(self, kernel: Kernel, *, comm: str = COMM, **data: Any) -> None:
+        self.kernel, self.comm = kernel, comm
+        self.send("comm_open", target_name=TARGET, data=data)
+
+    def send(self, kind: str, **content: Any) -> None:
+        client = self.kernel.client
+        client.shell_channel.send(client.session.msg(kind, {"comm_id": self.comm, "data": {}, **content}))
+
+    def hear(self, kind: str = "comm_msg") -> dict[str, Any]:
+        while True:
+            message = self.kernel.client.get_iopub_msg(timeout=60)
+            if message["msg_type"] == kind and message["content"]["comm_id"] == self.comm:
+                return message["content"]["data"]
+
+    def run(self, code: str, *, cell: str = "") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Run a cell: what it put out, and what was told of it."""
+        client = self.kernel.client
+        request = self.kernel.send(code, cell=cell)
+        outputs, told, idle = [], [], False
+        while not (idle and told and told[-1]["kind"] == "ended"):
+            message = client.get_iopub_msg(timeout=60)
+            kind, content = message["msg_type"], message["content"]
+            if kind == "comm_msg" and content["comm_id"] == self.comm:
+                told.append(content["data"])
+            elif message["parent_header"].get("msg_id") == request:
+                if kind in ("stream", "error"):
+                    outputs.append(content)
+                idle = idle or (kind == "status" and content["execution_state"] == "idle")
+        while client.get_shell_msg(timeout=60)["parent_header"].get("msg_id") != request:
+            pass
+        return outputs, told
+
+
+def test_a_page_says_hello_and_hears_each_cell_begin_and_end(kernel: Kernel) -> None:
+    page = Listener(kernel)
+    hello = page.hear()
+    assert (hello["kind"], hello["version"], hello["protocol"]) == ("hello", jupyter_mlops.__version__, PROTOCOL)
+    outputs, told = page.run("import random\nvalue = random.random()\nprint('it ran')", cell="cell-a")
+    assert [one["text"] for one in outputs] == ["it ran\n"]
+    assert [one["kind"] for one in told] == ["began", "ended"]
+    began, ended = (one["row"] for one in told)
+    assert (began["status"], began["title"], began["cell"]) == ("running", "import random", "cell-a")
+    assert (ended["id"], ended["time"]) == (began["id"], began["time"])
+    assert (ended["status"], ended["made"], ended["marks"]) == ("done", ["random", "value"], ["unseeded"])
+    assert kernel.cells()[-1].id == ended["id"]
+    kernel.no_errors()
+
+
+def test_what_is_told_has_its_secrets_masked(kernel: Kernel) -> None:
+    page = Listener(kernel)
+    page.hear()
+    secret = "ghp_" + "a1B2" * 9
+    _, told = page.run(f"token = '{secret}'\nraise ValueError('{secret}')")
+    assert [one["row"]["status"] for one in told] == ["running", "error"]
+    assert secret not in str(told)
+    assert "redacted" in told[-1]["row"]["marks"]
+
+
+def test_nothing_is_done_where_nobody_listens(kernel: Kernel) -> None:
+    kernel.run("value = 1")
+    live = "get_ipython()._jupyter_mlops_hooks.live"
+    assert kernel.value(f"({live}.listened_to, {live}._thread, {live}._queue.qsize())") == "(False, None, 0)"
+
+
+def test_a_page_that_was_reloaded_speaks_on_the_same_comm(kernel: Kernel) -> None:
+    Listener(kernel).hear()
+    page = Listener.__new__(Listener)
+    page.kernel, page.comm = kernel, COMM
+    page.send("comm_msg", data={"hello": 1})
+    assert page.hear()["kind"] == "hello"
+    Listener(kernel).hear()  # and one that opens it again breaks nothing
+    _, told = page.run("value = 2")
+    assert [one["kind"] for one in told] == ["began", "ended"]
+    kernel.no_errors()
+
+
+def test_a_page_tells_the_notebooks_new_name(kernel: Kernel, project_folder: Path) -> None:
+    page = Listener(kernel)
+    page.hear()
+    for path in ("../out.ipynb", "/etc/x.ipynb", "a//b.ipynb", "notes.txt", "a\n.ipynb", 5, "x" * 2000 + ".ipynb"):
+        page.send("comm_msg", data={"notebook": path})
+        page.hear()
+    page.run("value = 1")
+    page.send("comm_msg", data={"notebook": "work/renamed.ipynb"})
+    page.hear()
+    _, told = page.run("value = 2")
+    assert told[-1]["row"]["notebook"] == "work/renamed.ipynb"
+    assert [cell.started.notebook for cell in kernel.cells()[-2:]] == ["", "work/renamed.ipynb"]
+
+
+def test_hello_opens_no_store(start: Callable[..., Kernel], project_folder: Path) -> None:
+    kernel = start(load=False)
+    kernel.run("%load_ext jupyter_mlops", silent=True)
+    hello = Listener(kernel, notebook="a.ipynb").hear()
+    assert (hello["run"], hello["store"]) == (None, "")
+    assert not list((project_folder / ".mlops" / "journal").glob("*.jsonl"))
+
+
+def test_unloading_closes_the_comm(kernel: Kernel) -> None:
+    page = Listener(kernel)
+    page.hear()
+    kernel.send("%unload_ext jupyter_mlops")
+    page.hear("comm_close")
+
+
+@pytest.mark.parametrize("data", [None, 5, "text", [1]])
+def test_a_page_that_speaks_nonsense_is_answered(kernel: Kernel, data: Any) -> None:
+    page = Listener(kernel)
+    page.hear()
+    page.send("comm_msg", data=data)
+    assert page.hear()["kind"] == "hello"
+    kernel.no_errors()
