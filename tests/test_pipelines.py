@@ -24,7 +24,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from jupyter_mlops import pipelines
 from jupyter_mlops.pipelines import OutputNotebook, OutputRefused, Parameter, ParametersInvalid
 from jupyter_mlops.pipelines.outputs import output_path, replace_file
-from jupyter_mlops.pipelines.parameters import assigned, parse_yaml
+from jupyter_mlops.pipelines.parameters import assigned
+from jupyter_mlops.pipelines.words import parse_yaml
 from jupyter_mlops.project import Project
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -490,13 +491,16 @@ def test_papermill_may_still_save_only_at_the_end_and_write_to_its_own_places(
 def test_a_run_with_parameters_is_on_record_with_its_output(tmp_path: Path, project: Project) -> None:
     (tmp_path / "sub").mkdir()
     path = notebook(
-        tmp_path / "sub" / "a.ipynb", "print(alpha, api_key); open('here', 'w')", parameters="alpha = 1.0\napi_key = ''"
+        tmp_path / "sub" / "a.ipynb",
+        "print(alpha, len(api_key), api_key); open('here', 'w')",
+        parameters="alpha = 1.0\napi_key = ''",
     )
     given = {"alpha": 2, "api_key": "zq81-kkfu-27ab-plw9"}
     result = pipelines.run_notebook(path, output=tmp_path / "o{alpha}.ipynb", parameters=given, project=project)
     assert (result.status, result.error, result.cells) == ("done", None, 3)
     assert result.output == tmp_path / "o2.ipynb"
-    assert shown(result.output)["cell-2"].startswith("2 zq81")
+    assert shown(result.output)["cell-2"].startswith("2 19 <redacted:")
+    assert "zq81" not in result.output.read_text()
     assert (tmp_path / "sub" / "here").exists(), "the kernel runs in the notebook's folder"
     assert 0 < result.write_seconds < result.seconds
     assert result.run is not None

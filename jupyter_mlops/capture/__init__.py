@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "Directions",
     "Session",
     "directions",
+    "learn",
     "load",
     "load_model",
     "loaded",
@@ -67,6 +69,18 @@ def directions(read: Callable[[str], Directions | None]) -> None:
     one = session()
     if one is not None:
         one.directions = read
+
+
+def learn(told: str) -> None:
+    """Mask secrets that an engine tells of, from now on: names and the texts that give each away, as JSON."""
+    one = session()
+    if one is None:
+        return
+    redactor = one.project.redactor()
+    for name, texts in json.loads(told).items():
+        redactor.learn_name(name)
+        for text in texts:
+            redactor.learn(text)
 
 
 def unload(shell: Any) -> None:

@@ -21,7 +21,23 @@ if TYPE_CHECKING:
 @click.option(
     "-p", "--parameter", "pairs", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter."
 )
-@click.option("-f", "--parameters-file", type=FILE, help="Parameters from a YAML file.")
+@click.option(
+    "-r",
+    "--parameter-raw",
+    "raw",
+    type=(str, str),
+    multiple=True,
+    metavar="NAME TEXT",
+    help="Set one to a text as it is.",
+)
+@click.option("-f", "--parameters-file", "files", type=FILE, multiple=True, help="Parameters from a YAML or JSON file.")
+@click.option("-y", "--parameters-yaml", "yaml", multiple=True, metavar="YAML", help="Parameters as YAML.")
+@click.option(
+    "-b", "--parameters-base64", "coded", multiple=True, metavar="BASE64", help="Parameters as YAML in base64."
+)
+@click.option(
+    "--parameters", "--help-notebook", "listing", is_flag=True, help="List what it can be given; run nothing."
+)
 @click.option("-k", "--kernel", help="Kernel to run in, if not the notebook's own.")
 @click.option("--cell-timeout", type=SECONDS, help="Seconds a cell may take.")
 @click.option("--timeout", type=SECONDS, help="Seconds the run may take.")
@@ -33,16 +49,27 @@ if TYPE_CHECKING:
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
 @here
 def run(
-    place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...], parameters_file: Path | None,
-    kernel: str | None, cell_timeout: float | None, timeout: float | None, target: str | None, retries: int,
-    cache: str, progress: bool | None,
+    place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...],
+    raw: tuple[tuple[str, str], ...], files: tuple[Path, ...], yaml: tuple[str, ...], coded: tuple[str, ...],
+    listing: bool, kernel: str | None, cell_timeout: float | None, timeout: float | None, target: str | None,
+    retries: int, cache: str, progress: bool | None,
 ) -> View:  # fmt: skip
-    """Run a NOTEBOOK headless, with parameters, on record."""
+    """Run a NOTEBOOK headless, with parameters, on record.
+
+    A value of the form @env:NAME is taken from the environment, and kept nowhere.
+    """
     from jupyter_mlops import pipelines, targets, views
     from jupyter_mlops.project import Project
 
+    if listing:
+        return views.parameters(notebook, pipelines.inspect_parameters(notebook))
     project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
-    parameters = pipelines.read_parameters(notebook, pairs, parameters_file)
+    parameters = pipelines.read_parameters(
+        notebook, pairs, files, yaml=yaml, coded=coded, raw=raw, environ=project.environ
+    )  # fmt: skip
+    if place.session is None:
+        for name in pipelines.secrets_among(notebook, [*pairs, *raw]):
+            click.echo(f"{name} can be seen in the process table: -p {name} @env:VARIABLE", err=True)
     bar = sys.stderr.isatty() if progress is None else progress
     if target is not None or retries:
         step = pipelines.step_of(

@@ -4,9 +4,10 @@ A headless run is a kernel that loads the extension, as a person's kernel does; 
 there. This side starts the kernel, tells it which run, notebook and cell it is about, keeps the output notebook on disk
 valid and fresh, and sees to it that whatever happens the run is on record and no kernel outlives it.
 
-* `parameters` reads what a notebook can be given, and refuses what it can not, before anything runs.
+* `parameters` reads what a notebook can be given, and refuses what it can not, before anything runs; `words` reads what
+  command lines, YAML and the environment say of them; `secret` sees to it that nothing keeps the values of secret ones.
 * `outputs` writes the output notebook: atomically, and for a bounded share of the run's time.
-* `engine` drives the kernel, and is what ``papermill --engine mlops`` finds.
+* `engine` drives the kernel (through its `client`), and is what ``papermill --engine mlops`` finds.
 * `runs` is one run from the words of a call to its record: `run_notebook`.
 * `steps` is a run as a step that a target performs, in whatever process that is.
 """
@@ -20,18 +21,17 @@ from jupyter_mlops.pipelines.parameters import (
     NotebookUnreadable,
     Parameter,
     ParametersInvalid,
+    Secret,
     code_cells,
     inspect_parameters,
-    parse_parameter,
     read_notebook,
-    read_parameters,
-    read_parameters_file,
     source_of,
     tags_of,
     validate,
 )
 from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
 from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
+from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file, secrets_among
 
 __all__ = [
     "INJECTED_TAG",
@@ -48,6 +48,7 @@ __all__ = [
     "ParametersInvalid",
     "RunRefused",
     "RunResult",
+    "Secret",
     "code_cells",
     "inspect_parameters",
     "parse_parameter",
@@ -57,6 +58,7 @@ __all__ = [
     "read_parameters_file",
     "run_notebook",
     "run_on",
+    "secrets_among",
     "source_of",
     "step_of",
     "tags_of",

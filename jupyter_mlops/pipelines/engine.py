@@ -38,12 +38,16 @@ from jupyter_mlops.pipelines.parameters import (
     PAPERMILL_OWN,
     NotebookUnreadable,
     ParametersInvalid,
+    convert,
     declared,
     language_of,
     read_notebook,
+    tags_of,
     validate,
 )
+from jupyter_mlops.pipelines.secret import TEACH, Masking, conceal, placeholders, split
 from jupyter_mlops.records import Artifact, Digest, Gap, RecordInvalid, RunEnded, RunStarted, as_digest
+from jupyter_mlops.redact import Redactor
 from jupyter_mlops.targets.protocol import Event, OnEvent, tell
 
 if TYPE_CHECKING:
@@ -111,7 +115,9 @@ class Job:
     notebook
         The input notebook, where there is one.
     parameters
-        What it is given.
+        What it is given and may be seen.
+    secrets
+        What it is given and nothing keeps.
     cwd
         The kernel's working directory; papermill's own rule unless given.
     timeout, cell_timeout
@@ -132,6 +138,7 @@ class Job:
         notebook: Path | None,
         parameters: Mapping[str, Any],
         *,
+        secrets: Mapping[str, Any] | None = None,
         cwd: Path | None = None,
         timeout: float | None = None,
         cell_timeout: float | None = None,
@@ -143,6 +150,7 @@ class Job:
         self.project = project
         self.notebook = notebook
         self.parameters = parameters
+        self.secrets = secrets or {}
         self.cwd = cwd
         self.timeout = timeout
         self.cell_timeout = cell_timeout
@@ -165,18 +173,34 @@ class Job:
         self.cells = 0
         self.output: OutputNotebook | None = None
         self.stop = Stop()
+        self._redactor: Redactor | None = None
 
     @property
     def status(self) -> str:
         """``done``, ``failed`` or ``interrupted``."""
         return "interrupted" if self.stop.signum else "failed" if self.error else "done"
 
+    @property
+    def redactor(self) -> Redactor:
+        """What masks texts of this run; it knows the values of its secrets."""
+        if self._redactor is None:
+            self._redactor = Redactor() if self.project is None else self.project.redactor()
+        return self._redactor
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What stands for its secrets where it is kept."""
+        return placeholders(self.secrets, self.redactor)
+
+    def seen(self, text: str) -> str:
+        """A text without the values of its secrets."""
+        return self.redactor.known(text)[0] if self.secrets else text
+
     def begin(self) -> None:
         """Put the run on record."""
         if self.project is None:
             self.tell("started")
             return
-        redactor = self.project.redactor()
         parent: Digest | None = None
         if self.project.parent_run:
             with contextlib.suppress(RecordInvalid):  # somebody else's variable
@@ -186,7 +210,7 @@ class Job:
                 RunStarted(
                     trigger="papermill",
                     notebook="" if self.notebook is None else self.project.relative(self.notebook),
-                    parameters=redactor.value(dict(self.parameters))[0],
+                    parameters={**self.redactor.value(dict(self.parameters))[0], **self.marks},
                     user=self.project.user,
                     parent=parent,
                     folder=self.project.folder if self.cwd is None else self.project.relative(self.cwd),
@@ -205,7 +229,6 @@ class Job:
         """Put the run's end on record."""
         if self.project is None or self.run is None:
             return
-        redactor = self.project.redactor()
         message = failed or (str(self.error) if self.error else "")
         outputs = []
         # Papermill adds its note to a failed notebook after the engine's end, so what is there then has another digest.
@@ -218,7 +241,7 @@ class Job:
                     run=self.run,
                     status=self.status if not failed or self.stop.signum else "failed",
                     seconds=round(time.monotonic() - self.started, 6),
-                    error=redactor.text(message)[0][:2000],
+                    error=self.redactor.text(message)[0][:2000],
                     outputs=[*outputs, *self.left],
                     gaps=self.gaps,
                     basis=self.basis,
@@ -343,6 +366,8 @@ class MlopsEngine:
             path = _local_path(output_path)
             if path is not None:
                 check_output(path)
+        if job.secrets:
+            conceal(nb, job.parameters, job.secrets, job.marks, kernel_name)
         _stable_ids(nb, job.notebook)
         job.output = OutputNotebook(nb, path, started=job.started)
         _save_through(nb, job.output, output_path)
@@ -388,6 +413,7 @@ def _job_of(nb: Any, options: Mapping[str, Any]) -> Job:
     known = declared(nb)
     if own and known is None and language_of(nb) == "python":
         raise ParametersInvalid(NO_CELL, next=NO_CELL_NEXT)
+    own = convert(own)
     validate(own, known)
     source = options.get("input_path")
     notebook = _local_path(source) if isinstance(source, str) and not source.lstrip().startswith("{") else None
@@ -401,7 +427,26 @@ def _job_of(nb: Any, options: Mapping[str, Any]) -> Job:
         _log.warning("this run is not on record: %s", error)
         project = None
     limit = options.get("execution_timeout") or options.get("timeout")
-    return Job(project, notebook, given, cell_timeout=limit)
+    seen, hidden = split(own, known, Redactor() if project is None else project.redactor())
+    if hidden:
+        require_python(nb, hidden)
+    rest = {name: value for name, value in given.items() if name in PAPERMILL_OWN}
+    return Job(project, notebook, {**rest, **seen}, secrets=hidden, cell_timeout=limit)
+
+
+def require_python(book: Mapping[str, Any], hidden: Mapping[str, Any]) -> None:
+    """See that a notebook can be given secrets without their being written into a cell.
+
+    Raises
+    ------
+    ParametersInvalid
+        It is in another language than Python.
+    """
+    if language_of(book) != "python":
+        raise ParametersInvalid(
+            f"{', '.join(hidden)}: a secret can be given to a notebook in Python only",
+            next="have the notebook read it from a variable of the environment",
+        )
 
 
 NO_CELL: Final = "the notebook takes no parameters: none of its cells has the tag 'parameters'"
@@ -545,9 +590,10 @@ def _drive(
 ) -> None:
     from nbclient.exceptions import CellTimeoutError
     from nbclient.util import run_sync
-    from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NotebookExecutionManager
     from papermill.log import logger
+
+    from jupyter_mlops.pipelines.client import Client
 
     assert job.output is not None
     output = job.output
@@ -556,12 +602,14 @@ def _drive(
     books.save = lambda **_: output.changed()
     books.autosave_cell = output.changed
     books.notebook_start()
-    client = PapermillNotebookClient(
+    client = Client(
         books, kernel_name=kernel_name, timeout=None, startup_timeout=options.get("start_timeout") or 60, log=logger,
         log_output=log_output, stdout_file=options.get("stdout_file"), stderr_file=options.get("stderr_file"),
         # Saved widget state makes a static page ask a server for scripts, instead of showing the plain form.
         store_widget_state=False,
     )  # fmt: skip
+    if job.secrets:
+        client.masking = Masking(job.redactor.known)
     if job.kernels is not None:
         from jupyter_client.kernelspec import KernelSpecManager
 
@@ -649,15 +697,17 @@ class _Cells:
 
         runs = _runs(cell)
         self.client.kc.session.metadata = {"cellId": cell.get("id", "")}
+        asks = self.job.secrets if INJECTED_TAG in tags_of(cell) else {}
         task = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
         try:
-            late = await self._wait(task)
+            with self.client.answering(asks):
+                late = await self._wait(task)
             if late:
                 await self._end(task, cell, index, late)
                 return False
             await task
         except CellExecutionError as error:
-            self.job.error = _failure(cell, index, error.ename, error.evalue)
+            self.job.error = _failure(cell, index, self.job.seen(error.ename), self.job.seen(error.evalue))
             # `sys.exit()` ends a notebook without being a failure, as in papermill.
             if error.ename == "SystemExit" and error.evalue in ("", "0", "None"):
                 self.job.error = None
@@ -757,6 +807,17 @@ class _Cells:
         if answer.get("status") != "ok" or said not in ("None", "'already loaded'"):
             why = f"{answer.get('ename')}: {answer.get('evalue')}" if answer.get("ename") else said or "no answer"
             self._gap(f"jupyter_mlops could not be loaded in the kernel ({why}), so no cell was recorded")
+            return
+        if self.job.secrets:
+            # A request for input is answered on a channel of its own: the values stand in no request.
+            teach = f"__import__('jupyter_mlops.capture').capture.learn(get_ipython().kernel.getpass({TEACH!r}))"
+            with self.client.answering(self.job.secrets):
+                request = self.client.kc.execute(
+                    "", silent=True, store_history=False, user_expressions={"teach": teach}
+                )
+                answer = (await self._ask(await ensure_async(request))).get("user_expressions", {}).get("teach", {})
+            if answer.get("status") != "ok":
+                raise KernelFailed("the kernel could not be told what to mask", cause=str(answer.get("evalue", "")))
 
     async def _ask_what_is_loaded(self) -> None:
         """Have the kernel keep an object that says what it has loaded."""

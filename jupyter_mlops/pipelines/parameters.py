@@ -11,6 +11,7 @@ import ast
 import io
 import json
 import keyword
+import os
 import re
 import tokenize
 import unicodedata
@@ -21,16 +22,16 @@ from typing import Any, Final
 import msgspec
 
 from jupyter_mlops.errors import MlopsError, WrongUse
+from jupyter_mlops.redact import Redactor, secret_name
 
 PARAMETERS_TAG: Final = "parameters"
 INJECTED_TAG: Final = "injected-parameters"
 PAPERMILL_OWN: Final = frozenset({"PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"})
 """Names that papermill itself adds where asked for paths."""
 
-_FILE_LIMIT: Final = 1 << 20
-_TEXT_LIMIT: Final = 1 << 16
 _DEPTH_LIMIT: Final = 50
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_SECRET_TYPES: Final = frozenset({"Secret", "SecretStr"})
+_SECRET_HELP: Final = re.compile(r"secret(?=[:,.]|$)[:,.]?\s*")
 
 
 class ParametersInvalid(WrongUse):
@@ -41,6 +42,30 @@ class NotebookUnreadable(MlopsError, ValueError):
     """The file is missing, or is no notebook."""
 
     exit_code = 2
+
+
+class Secret:
+    """A parameter's value that is not to be seen: it prints as a mask, and only `reveal` gives it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def reveal(self) -> Any:
+        """The value."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a secret is not pickled: reveal it, and see to it that nothing keeps it")
+
+
+def revealed(value: Any) -> Any:
+    """A parameter's value, also of a `Secret`."""
+    return value.reveal() if isinstance(value, Secret) else value
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +85,9 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         The comment on its line.
     computed
         Whether only running the cell would tell the default.
+    secret
+        Whether its name or the notebook says that it holds a secret: an annotation ``"Secret"`` or ``"Secret[int]"``,
+        or a comment that begins with ``secret:``.
     """
 
     name: str
@@ -68,11 +96,18 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     source: str = ""
     help: str = ""
     computed: bool = False
+    secret: bool = False
+
+    def masked(self) -> Parameter:
+        """The same to show to anybody: without its default where that may be a secret."""
+        hidden = self.secret or Redactor().text(self.source)[1] > 0
+        empty = self.default in ("", None) and not self.computed
+        return msgspec.structs.replace(self, default=None, source="…") if hidden and not empty else self
 
     def __str__(self) -> str:
         text = f"{self.name}: {self.type or 'any'}"
-        if self.source:
-            text += f" = {self.source if len(self.source) <= 60 else self.source[:57] + '…'}"
+        if source := self.masked().source:
+            text += f" = {source if len(source) <= 60 else source[:57] + '…'}"
         return f"{text}  # {self.help}" if self.help else text
 
 
@@ -193,14 +228,32 @@ def assigned(source: str) -> list[Parameter]:
         declared_, _, rest = help_.removeprefix("type:").strip().partition(" ")
         if help_.startswith("type:"):
             type_, help_ = type_ or declared_, rest.strip()
+        type_, secret = _said_secret(type_)
+        if mark := _SECRET_HELP.match(help_):
+            secret, help_ = True, help_[mark.end() :]
         default, computed = _literal(value)
         if not type_ and not computed and default is not None:
             type_ = type(default).__name__
         found[name] = Parameter(
             name=name, type=type_, default=default, help=help_, computed=computed,
-            source=ast.unparse(value) if value is not None else "",
+            source=ast.unparse(value) if value is not None else "", secret=secret or secret_name(name),
         )  # fmt: skip
     return list(found.values())
+
+
+def _said_secret(type_: str) -> tuple[str, bool]:
+    """A type without the word that calls its values secret, and whether that word was there."""
+    match _annotation(type_) if "Secret" in type_ else None:
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in _SECRET_TYPES:
+            return "str", True
+        case ast.Subscript(value=ast.Name(id="Secret") | ast.Attribute(attr="Secret"), slice=inner):
+            return ast.unparse(inner), True
+    return type_, False
+
+
+def secret_names(known: Iterable[Parameter] | None) -> frozenset[str]:
+    """The parameters that a notebook declares secret."""
+    return frozenset(one.name for one in known or () if one.secret)
 
 
 def _literal(value: ast.expr | None) -> tuple[Any, bool]:
@@ -244,18 +297,20 @@ def validate(parameters: Mapping[str, Any], known: Iterable[Parameter] | None) -
     table = None if known is None else {one.name: one for one in known}
     wrong = []
     for name, value in parameters.items():
-        problem = _name_problem(name)
+        problem = name_problem(name)
         if not problem and table is not None and name not in table:
             problem = f"unknown parameter {name}{_nearest(name, table)}"
         if not problem:
-            problem = _value_problem(name, value, "" if table is None else table[name].type)
+            declared_ = Parameter(name=name, secret=secret_name(name)) if table is None else table[name]
+            problem = _value_problem(declared_, value)
         if problem:
             wrong.append(problem)
     if wrong:
-        raise ParametersInvalid("; ".join(wrong), next=_listing(table))
+        raise ParametersInvalid("; ".join(wrong), next=listing(table))
 
 
-def _listing(table: Mapping[str, Parameter] | None) -> str:
+def listing(table: Mapping[str, Parameter] | None) -> str:
+    """What a notebook takes, for an error message."""
     if table is None:
         return ""
     if not table:
@@ -270,7 +325,8 @@ def _nearest(name: str, table: Mapping[str, Parameter]) -> str:
     return f" (is it {near[0]}?)" if near else ""
 
 
-def _name_problem(name: Any) -> str:
+def name_problem(name: Any) -> str:
+    """Why a parameter can not have this name; empty where it can."""
     if not isinstance(name, str) or not name.isidentifier() or unicodedata.normalize("NFKC", name) != name:
         return f"{str(name)[:60]!r} is no name for a parameter"
     if keyword.iskeyword(name):
@@ -280,14 +336,22 @@ def _name_problem(name: Any) -> str:
     return ""
 
 
-def _value_problem(name: str, value: Any, type_: str) -> str:
-    strange = _strange(value)
+def _value_problem(known: Parameter, value: Any) -> str:
+    plain = revealed(value)
+    strange = _strange(plain)
     if strange:
-        return f"{name} holds {strange}, which can not be written into a cell"
-    if type_ and not _fits(value, _annotation(type_)):
-        shown = repr(value)
-        return f"{name} is to be {type_}, not {type(value).__name__} ({shown[:57] + '…' if len(shown) > 60 else shown})"
+        return f"{known.name} holds {strange}, which can not be written into a cell"
+    if not fits(plain, known.type):
+        hidden = known.secret or isinstance(value, Secret)
+        said = "" if hidden else f" ({shown(repr(plain))})"
+        return f"{known.name} is to be {known.type}, not {type(plain).__name__}{said}"
     return ""
+
+
+def shown(text: str) -> str:
+    """A value for an error message: short, and without what looks like a secret."""
+    text = Redactor().text(text)[0]
+    return text[:57] + "…" if len(text) > 60 else text
 
 
 def _strange(value: Any, depth: int = 0) -> str:
@@ -318,6 +382,11 @@ _SIMPLE: Final[Mapping[str, tuple[type, ...]]] = {
     "list": _ROW, "List": _ROW, "Sequence": _ROW, "tuple": _ROW, "Tuple": _ROW,
     "dict": (dict,), "Dict": (dict,), "Mapping": (dict,),
 }  # fmt: skip
+
+
+def fits(value: Any, type_: str) -> bool:
+    """Whether a value has a declared type; any has where none is declared."""
+    return not type_ or _fits(value, _annotation(type_))
 
 
 def _fits(value: Any, wanted: ast.expr | None) -> bool:
@@ -359,143 +428,31 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-# -- from words to values --------------------------------------------------------------------------------------------
+def convert(parameters: Mapping[str, Any], known: Iterable[Parameter] | None = None) -> dict[str, Any]:
+    """Values as they can be written into a cell, of the declared type where another type's value says the same.
 
-
-def parse_parameter(name: str, text: str, known: Iterable[Parameter] | None = None) -> Any:
-    """Read a parameter's value from a word of the shell, as the notebook declares its type.
-
-    Without a declared type: numbers, ``True``, ``False`` and ``None`` are read as such, all else is text.
-
-    >>> parse_parameter("alpha", "0.5", [Parameter(name="alpha", type="float")])
-    0.5
-    >>> parse_parameter("tag", "05", [Parameter(name="tag", type="str")])
-    '05'
-
-    Raises
-    ------
-    ParametersInvalid
-        The text can not be read as the declared type.
+    A path becomes a text, a number of numpy's own kind a plain one, and a whole number a ``float`` where `known` says
+    so. What does not fit is left as it is, for `validate` to refuse.
     """
-    problem = _name_problem(name)
-    if problem:
-        raise ParametersInvalid(problem)
-    table = {one.name: one for one in known or ()}
-    wanted = table[name].type if name in table else ""
-    for candidate in _readings(text):
-        if not wanted or _fits(candidate, _annotation(wanted)):
-            return float(candidate) if wanted == "float" else candidate
-    raise ParametersInvalid(
-        f"{name} is to be {wanted}, and {text[:60]!r} can not be read as that", next=_listing(table)
-    )
+    types = {one.name: one.type for one in known or ()}
+
+    def converted(name: str, value: Any) -> Any:
+        if isinstance(value, Secret):
+            return Secret(converted(name, value.reveal()))
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+            value = value.item()
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if types.get(name) == "float" and type(value) is int:
+            return as_float(value)
+        return value
+
+    return {name: converted(name, value) for name, value in parameters.items()}
 
 
-def _readings(text: str) -> Iterable[Any]:
-    """What a word may mean, the most special first; a text is always the last."""
-    stripped = text.strip()
-    word = stripped.lower()
-    if word in ("true", "false"):
-        yield word == "true"
-    elif word in ("none", "null"):
-        yield None
-    elif word in ("nan", "inf", "+inf", "-inf"):
-        yield float(word)
-    elif re.fullmatch(r"[+-]?\d{1,4000}", stripped):
-        yield int(stripped)
-    elif _NUMBER.fullmatch(stripped):
-        yield float(stripped)
-    elif stripped[:1] in ("[", "{", "(") and len(stripped) <= _TEXT_LIMIT:
-        for read in (json.loads, ast.literal_eval):
-            try:
-                yield read(stripped)
-                break
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                continue  # not in that notation
-    yield text
-
-
-def read_parameters(
-    notebook: Path | str, pairs: Iterable[tuple[str, str]] = (), file: Path | str | None = None
-) -> dict[str, Any]:
-    """Put together what a shell says: a file's parameters, and over them single names with words for their values.
-
-    Parameters
-    ----------
-    notebook
-        The notebook whose declared types say how a word is read.
-    pairs
-        Names and words.
-    file
-        A YAML file; see `read_parameters_file`.
-
-    Raises
-    ------
-    NotebookUnreadable
-        There is no such notebook.
-    ParametersInvalid
-        The file can not be read, or a word does not fit its parameter's type.
-    """
-    found = read_parameters_file(file) if file is not None else {}
-    pairs = list(pairs)
-    known = inspect_parameters(notebook) if pairs else []
-    found.update((name, parse_parameter(name, word, known)) for name, word in pairs)
-    return found
-
-
-def read_parameters_file(path: Path | str) -> dict[str, Any]:
-    """Read parameters from a YAML (or JSON) file: plain values only, no aliases, dates stay texts.
-
-    Parameters
-    ----------
-    path
-        The file, of at most 1 MiB.
-
-    Raises
-    ------
-    ParametersInvalid
-        The file can not be read, is too large, uses aliases or tags, names a key twice, or is no mapping.
-    """
-    path = Path(path)
+def as_float(value: int) -> Any:
+    """A whole number as a float, where one holds it."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(_FILE_LIMIT + 1)
-    except OSError as error:
-        raise ParametersInvalid(f"{path} can not be read", cause=str(error)) from error
-    if len(raw) > _FILE_LIMIT:
-        raise ParametersInvalid(f"{path} is too large for parameters", cause="more than 1 MiB")
-    return parse_yaml(raw, where=str(path))
-
-
-def parse_yaml(raw: bytes | str, *, where: str = "the YAML text") -> dict[str, Any]:
-    """Read parameters from YAML text, with the limits of `read_parameters_file`."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Plain values only: an alias can make kilobytes into gigabytes, a date has no literal form."""
-
-        yaml_implicit_resolvers = {  # noqa: RUF012 (yaml reads it from the class)
-            first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":merge"))]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("aliases are not allowed here")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            keys = [key.value for key, _ in node.value]
-            twice = next((key for place, key in enumerate(keys) if isinstance(key, str) and key in keys[:place]), None)
-            if twice is not None:
-                raise yaml.YAMLError(f"{twice!r} is there twice")
-            return dict(super().construct_mapping(node, deep=deep))
-
-    try:
-        found = yaml.load(raw, Loader=Loader)  # noqa: S506 (the loader is a SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ParametersInvalid(f"{where} can not be read as YAML", cause=str(error)[:300]) from error
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise ParametersInvalid(f"{where} is no mapping of names to values")
-    return found
+        return float(value)
+    except OverflowError:  # no float holds it: better as it is than refused
+        return value

@@ -9,14 +9,30 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.pipelines.engine import NO_CELL, NO_CELL_NEXT, CellFailure, Job, MlopsEngine, require_kernel
+from jupyter_mlops.pipelines.engine import (
+    NO_CELL,
+    NO_CELL_NEXT,
+    CellFailure,
+    Job,
+    MlopsEngine,
+    require_kernel,
+    require_python,
+)
 from jupyter_mlops.pipelines.outputs import OutputRefused, check_output, output_path
-from jupyter_mlops.pipelines.parameters import ParametersInvalid, declared, language_of, read_notebook, validate
+from jupyter_mlops.pipelines.parameters import (
+    ParametersInvalid,
+    convert,
+    declared,
+    language_of,
+    read_notebook,
+    validate,
+)
+from jupyter_mlops.pipelines.secret import split
 from jupyter_mlops.records import Artifact, Digest, Gap, RunEnded, encode
 from jupyter_mlops.targets.protocol import OnEvent
 
@@ -101,7 +117,8 @@ def run_notebook(
         Where the executed notebook goes; ``{name}`` stands for that parameter's value. Beside the notebook, as
         ``NAME.out.ipynb``, unless given.
     parameters
-        Values for names that the notebook's cell tagged ``parameters`` assigns.
+        Values for names that the notebook's cell tagged ``parameters`` assigns. Secret ones (see `pipelines.secret`)
+        get into the kernel and nowhere else.
     project
         Where the run is recorded.
     kernel
@@ -135,25 +152,41 @@ def run_notebook(
         The run was interrupted; it is on record as that. A SIGTERM is passed on likewise.
     """
     path = Path(path)
-    book, place = checked(path, output, parameters)
+    asked = checked(path, output, parameters, project)
+    book = asked.book
     if cwd is not None and not cwd.is_dir():
         raise OutputRefused(f"there is no folder {cwd} to run in")
     kernelspec = (book.get("metadata") or {}).get("kernelspec") or {}
     kernel = kernel or kernelspec.get("name") or "python3"
     require_kernel(kernel, kernels)
     job = Job(
-        project, path.absolute(), _rows(dict(parameters)), cwd=(cwd or path.parent).absolute(), timeout=timeout,
-        cell_timeout=cell_timeout, recorded=True, kernels=kernels, on_event=on_event,
-        keeps=cache == "notebook",
+        project, path.absolute(), asked.parameters, secrets=asked.secrets, cwd=(cwd or path.parent).absolute(),
+        timeout=timeout, cell_timeout=cell_timeout, recorded=True, kernels=kernels, on_event=on_event,
+        # The record does not know whether secrets are those of another run.
+        keeps=cache == "notebook" and not asked.secrets,
     )  # fmt: skip
     job.book = book
     if job.keeps:
-        return _unless_known(job, path, place, kernel, book, progress=progress)
-    return _run(job, path, place, kernel, language_of(book), progress=progress)
+        return _unless_known(job, path, asked.place, kernel, book, progress=progress)
+    result = _run(job, path, asked.place, kernel, language_of(book), progress=progress)
+    if cache == "notebook":
+        result = msgspec.structs.replace(
+            result, because="it is given secrets, and the record does not tell one from another"
+        )
+    return result
 
 
-def checked(path: Path, output: Path | str | None, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
-    """See that a notebook can be run with these parameters; the notebook, and where its output goes.
+class Checked(NamedTuple):
+    """A run that can be: the notebook, where its output goes, and what it is given, apart from its secrets."""
+
+    book: dict[str, Any]
+    place: Path
+    parameters: dict[str, Any]
+    secrets: dict[str, Any]
+
+
+def checked(path: Path, output: Path | str | None, parameters: Mapping[str, Any], project: Project) -> Checked:
+    """See that a notebook can be run with these parameters; the project's redactor learns the secrets among them.
 
     Raises
     ------
@@ -164,13 +197,17 @@ def checked(path: Path, output: Path | str | None, parameters: Mapping[str, Any]
     known = declared(book)
     if parameters and known is None and language_of(book) == "python":
         raise ParametersInvalid(NO_CELL, next=NO_CELL_NEXT)
-    validate(parameters, known)
-    place = output_path(output, parameters) if output is not None else path.with_name(f"{path.stem}.out.ipynb")
+    given = convert(parameters)
+    validate(given, known)
+    seen, hidden = split(given, known, project.redactor())
+    if hidden:
+        require_python(book, hidden)
+    place = output_path(output, seen) if output is not None else path.with_name(f"{path.stem}.out.ipynb")
     place = place.absolute()
     check_output(place)
     if place.exists() and os.path.samefile(place, path):
         raise OutputRefused(f"{place.name} is the notebook itself", next="give the output another name with -o")
-    return book, place
+    return Checked(book, place, _rows(seen), _rows(hidden))
 
 
 def _unless_known(
@@ -255,7 +292,7 @@ def _run(
         except (PapermillExecutionError, CellTimeoutError, DeadKernelError):
             pass  # the job holds which cell, and why
         except PapermillException as error:
-            failed = str(error)
+            failed = job.seen(str(error))
             raise RunRefused(f"papermill can not run {path.name}", cause=failed) from error
         except BaseException as error:
             failed = f"{type(error).__name__}: {error}"

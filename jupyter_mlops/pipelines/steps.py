@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.pipelines.parameters import Secret
 from jupyter_mlops.pipelines.runs import RunResult, checked, run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Digest
@@ -40,11 +41,10 @@ def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
         on_event(msgspec.structs.replace(event, step=step.name))
 
     began = time.monotonic()
-    if step.secrets:
-        return Outcome(status="refused", cause="a run can not yet be given secrets without writing them down")
+    secrets = {name: Secret(value) for name, value in step.secrets.items()}
     try:
         result = run_notebook(
-            project.root / step.notebook, output=project.root / step.output, parameters=step.parameters,
+            project.root / step.notebook, output=project.root / step.output, parameters={**step.parameters, **secrets},
             project=project.within(step.parent) if step.parent else project, kernel=step.kernel or None,
             timeout=step.timeout, cell_timeout=step.cell_timeout, on_event=heard, cache=step.cache,
         )  # fmt: skip
@@ -96,10 +96,11 @@ def step_of(
     NotebookUnreadable, ParametersInvalid, OutputRefused
         It can not be run.
     """
-    _, place = checked(notebook, output, parameters)
+    asked = checked(notebook, output, parameters, project)
     rest.setdefault("name", notebook.stem)
     return Step(
-        notebook=inside(project, notebook), output=inside(project, place), parameters=dict(parameters), **rest
+        notebook=inside(project, notebook), output=inside(project, asked.place), parameters=asked.parameters,
+        secrets=asked.secrets, **rest,
     )  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import itertools
+import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -31,6 +33,7 @@ class Redactor:
         self._numbers: dict[bytes, int] = {}
         self._next = itertools.count(1)
         self._known: set[str] = set()
+        self._names: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         for value in known:
             self._remember(value)
@@ -40,6 +43,23 @@ class Redactor:
         """Mask this exact value from now on: what a person typed into ``getpass``."""
         if self._remember(value):
             self._compile()
+
+    def learn_name(self, name: str) -> None:
+        """Take this very name for a secret's from now on: what somebody declared to be one."""
+        self._names.add(name)
+
+    def placeholder(self, value: str) -> str:
+        """What stands for a value that is secret as a whole; the same for the same value."""
+        return f"<redacted:assigned:{self._number(value)}>"
+
+    def known(self, text: str) -> tuple[str, int]:
+        """Mask the known values of a text, and nothing that only looks like a secret; as `text` does it."""
+        try:
+            spans = list(itertools.islice(self._values_in(text), MOST + 1))
+            return (UNREADABLE, 1) if len(spans) > MOST else self._mask(text, spans) if spans else (text, 0)
+        except Exception:  # noqa: BLE001
+            # As in `text`.
+            return UNREADABLE, 1
 
     def text(self, text: str) -> tuple[str, int]:
         """Mask the secrets of a text.
@@ -66,11 +86,11 @@ class Redactor:
 
     def secret_name(self, name: str) -> bool:
         """Whether a variable of this name holds a secret; see `secret_name`."""
-        return secret_name(name)
+        return name in self._names or secret_name(name)
 
     def secret(self, name: str, value: object) -> bool:
         """Whether a variable must get no digest: its name says so, or it is a text that holds a secret."""
-        if secret_name(name):
+        if self.secret_name(name):
             return True
         if type(value) is str:
             return len(value) <= 65536 and self.text(value)[1] > 0
@@ -145,7 +165,7 @@ class Redactor:
             masked: dict[Any, Any] = {}
             total = 0
             for key, item in value.items():
-                if type(key) is str and secret_name(key) and type(item) in (str, int, float, bytes):
+                if type(key) is str and self.secret_name(key) and type(item) in (str, int, float, bytes):
                     if item in ("", b"") or (type(item) is str and MASKED.fullmatch(item)):
                         masked[key] = item
                         continue
@@ -181,7 +201,7 @@ def _wordlike(value: str) -> bool:
 
 
 def _spellings(value: str) -> Iterator[str]:
-    """A value as it stands, and as it is written in a URL, in a literal, or in base64."""
+    """A value as it stands, and as it is written in a URL, in a literal, in JSON, in HTML, or in base64."""
     yield value
     stripped = value.strip()
     if stripped != value:
@@ -192,7 +212,8 @@ def _spellings(value: str) -> Iterator[str]:
     raw = stripped.encode("utf-8", "surrogateescape")
     for other in (
         quote(raw, safe=""), quote_plus(raw), repr(stripped)[1:-1], base64.b64encode(raw).decode().rstrip("="),
-        base64.urlsafe_b64encode(raw).decode().rstrip("="), raw.hex(),
+        base64.urlsafe_b64encode(raw).decode().rstrip("="), raw.hex(), html.escape(stripped),
+        json.dumps(stripped)[1:-1],
     ):  # fmt: skip
         if other != stripped and len(other) >= 6:
             yield other

@@ -9,7 +9,7 @@ from jupyter_mlops.views.environments import environment, environment_diff
 from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
 from jupyter_mlops.views.registry import checks, model, model_version, models, moved
 from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
-from jupyter_mlops.views.runs import run_result, runs, step_result, targets
+from jupyter_mlops.views.runs import parameters, run_result, runs, step_result, targets
 from jupyter_mlops.views.showing import show
 from jupyter_mlops.views.slices import sliced
 from jupyter_mlops.views.start import EXTRAS, doctor, made, status
@@ -41,6 +41,7 @@ __all__ = [
     "model_version",
     "models",
     "moved",
+    "parameters",
     "problems",
     "returned",
     "run_result",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jupyter_mlops.records import Digest, ModelVersion, Run, short
 from jupyter_mlops.targets.protocol import Outcome
 from jupyter_mlops.views.cells import cell_runs
-from jupyter_mlops.views.parts import gap_table, state_mark, tick
+from jupyter_mlops.views.parts import counted, gap_table, state_mark, tick
 from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, duration, number, when
 
 if TYPE_CHECKING:
-    from jupyter_mlops.pipelines import RunResult
+    from jupyter_mlops.pipelines import Parameter, RunResult
     from jupyter_mlops.project import Project
     from jupyter_mlops.store import Store
     from jupyter_mlops.targets import Standing
@@ -40,6 +41,20 @@ def runs(store: Store, limit: int) -> View:
         data=[{"id": run.id, "time": run.time, "status": run.status, "started": run.started, "ended": run.ended}
               for run in found],
     )  # fmt: skip
+
+
+def parameters(notebook: Path, found: Sequence[Parameter]) -> View:
+    """What a notebook can be given."""
+    shown = [one.masked() for one in found]
+    rows = [
+        (one.name, one.type or "any", one.source, one.help, Mark("secret") if one.secret else "") for one in shown
+    ]  # fmt: skip
+    return View(
+        title=f"{notebook.name} takes {counted(len(rows), 'parameter')}",
+        blocks=[Table(("name", "type", "default", "what it is", ""), rows)] if rows else [],
+        data=shown,
+        hint="" if rows else "A cell with the tag 'parameters' declares them, by assigning to each name",
+    )
 
 
 def run_result(project: Project, result: RunResult) -> View:
