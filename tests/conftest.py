@@ -28,6 +28,7 @@ for _name in (
     "JUPYTER_MLOPS_NOTEBOOK",
     "JUPYTER_MLOPS_HEADLESS",
     "JPY_SESSION_NAME",
+    "COLUMNS",  # of a terminal, where there is none
 ):
     os.environ.pop(_name, None)
 

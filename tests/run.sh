@@ -70,12 +70,14 @@ export PATH="$bin:$PATH"
 "$bin/ruff" format --check .
 "$bin/mypy"
 "$bin/lint-imports"
-"$bin/python" -m pytest -q "${nightly[@]}" "${pass[@]}"
+# Two processes at most: the tests start kernels and servers of their own. What shares a file runs in one of them.
+pytest=(-m pytest -q -n "$(( $(nproc) < 2 ? 1 : 2 ))" --dist loadfile)
+"$bin/python" "${pytest[@]}" "${nightly[@]}" "${pass[@]}"
 
 for pair in ${others[@]+"${others[@]}"}; do
     version=${pair%%=*}
     echo "== Python $version, what depends on it"
     # (PyTorch is tested once, above)
-    ".venv-test-$version/bin/python" -m pytest -q -k 'not tensors_and_modules' tests/test_records.py tests/test_formats.py tests/test_store.py \
+    ".venv-test-$version/bin/python" "${pytest[@]}" -k 'not tensors_and_modules' tests/test_records.py tests/test_formats.py tests/test_store.py \
         tests/test_fingerprints.py tests/test_lineage.py tests/test_namespace.py tests/test_capture.py tests/test_registry.py tests/test_models.py
 done
