@@ -309,8 +309,7 @@ EPISODES: dict[str, list[str]] = {
         "int('9' * 5000)",
     ],
     "polars": [
-        # (to read a frame of polars loads pyarrow, and that numpy: docs/fingerprints.md)
-        "import polars as pl, pyarrow\n{v} = pl.DataFrame({{'a': [{n}, {m}], 'b': ['x', 'y']}})\n{v}",
+        "import polars as pl\n{v} = pl.DataFrame({{'a': [{n}, {m}], 'b': ['x', 'y']}})\n{v}",
         "l_{v} = {v}.lazy().filter(pl.col('a') > 0)\nl_{v}.collect().height",
         "{v}.write_parquet('{v}.parquet'); pl.read_parquet('{v}.parquet').equals({v})",
     ],

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jupyter_mlops.fingerprints import Budget, buffers, facts_bytes, file_digest, fingerprint, folder_digest, immutable
@@ -579,6 +579,69 @@ class TestPolars(FingerprintSuite):
             pl.Series("a", [[1, 2], [3]]), pl.Series("a", [{"x": 1}, {"x": 2}]),
             pl.Series("a", [[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2)),
         ]  # fmt: skip
+
+
+def test_a_column_of_polars_counts_as_the_arrow_column_it_is() -> None:
+    pl = pytest.importorskip("polars")
+    from polars.testing import parametric
+
+    from jupyter_mlops.fingerprints import arrow
+    from jupyter_mlops.fingerprints.walk import Walk, seal, text
+
+    flat = [pl.String, pl.Binary, pl.Boolean, pl.Decimal, pl.Categorical, pl.Enum, pl.Datetime, pl.Time, pl.Duration,
+            pl.Date, pl.Null, pl.Int8, pl.UInt64, pl.Float32]  # fmt: skip
+    series = parametric.series(max_size=30, allow_null=True, allowed_dtypes=[*flat, pl.List, pl.Array, pl.Struct])
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(series, st.integers(0, 9), st.booleans())
+    def check(one: Any, start: int, twice: bool) -> None:
+        one = (pl.concat([one, one], rechunk=False) if twice else one).slice(start)  # chunks and offsets are layout
+        walk = Walk(Budget())
+        try:
+            column = one.to_arrow()
+            expected = arrow.column(walk, getattr(column, "chunks", None) or [column], column.type, str(one.dtype))
+        except pa.ArrowInvalid:
+            return  # integers of 128 bits within a structure, which pyarrow does not know
+        assert digest(one) == seal(b"frame-1", b"polars.series", text(one.name), expected.inline()).digest()
+
+    check()
+
+
+def test_texts_of_polars_are_told_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    pl = pytest.importorskip("polars")
+    from jupyter_mlops.fingerprints import polar
+
+    held = [None, "", "x" * 12, "y" * 13, "ü€😀" * 9, "z"] * 20
+    raw = pl.Series([None if one is None else one.encode() for one in held])
+    whole = [digest(pl.Series(held)), digest(raw)]
+    monkeypatch.setattr(polar, "_ROWS", 7)
+    monkeypatch.setattr(polar, "_MOST", 40)
+    assert [digest(pl.Series(held)), digest(raw)] == whole
+    assert len({*whole, digest(pl.Series(held[:-1])), digest(pl.Series([*held[:-1], "Z"]))}) == 4
+
+
+def test_reading_polars_loads_no_library_and_leaves_the_process_as_it_was() -> None:
+    pytest.importorskip("polars")
+    code = """
+import datetime, logging, random, signal, sys, warnings
+import polars as pl
+from jupyter_mlops.fingerprints import fingerprint
+frame = pl.DataFrame({
+    "n": [1, None], "f": [1.5, None], "t": ["x", None], "b": [b"x", None], "y": [True, None], "l": [[1], None],
+    "s": [{"a": 1}, None], "d": [datetime.date(2020, 1, 1), None], "z": [None, None],
+}, schema_overrides={"l": pl.List(pl.UInt8)}).with_columns(
+    c=pl.col("t").cast(pl.Categorical), a=pl.Series([[1, 2], None], dtype=pl.Array(pl.Int64, 2)),
+    m=pl.col("n").cast(pl.Decimal(9, 2)), w=pl.col("n").cast(pl.Int128))
+def state():
+    return (id(warnings.filters), list(warnings.filters), signal.getsignal(signal.SIGINT), random.getstate(),
+            logging.root.level, list(logging.root.handlers))
+before, libraries = state(), set(sys.modules)
+assert fingerprint(frame).digest and fingerprint(frame.slice(1)).digest
+assert state() == before
+gained = {name.partition(".")[0] for name in set(sys.modules) - libraries} - sys.stdlib_module_names
+assert gained <= {"jupyter_mlops", "polars"}, gained
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 class TestSparse(FingerprintSuite):

@@ -707,6 +707,9 @@ def told(value, seen=None):
         if value.dtype.hasobject:
             return "array", value.dtype.str, value.shape, [told(one, seen) for one in value.flat]
         return "array", repr(value.dtype), value.shape, value.tobytes()
+    if kind is np.ma.MaskedArray:
+        parts = value.filled(0).tobytes(), np.ma.getmaskarray(value).tobytes()
+        return "masked", repr(value.dtype), value.shape, parts
     if kind in (pd.DataFrame, pd.Series, pd.Index, pd.RangeIndex):
         return table_told(value, seen)
     if kind in (list, tuple, collections.deque):

@@ -77,6 +77,8 @@ NOTEBOOKS: dict[str, list[str]] = {
     "secrets": ["token = 'sk-not-really-0123456789abcdef'", "token[:2]", "len(token)"],
     "history": ["1 + 1", "_ * 2", "_1", "__", "In[-1]", "sorted(Out)", "_i"],
     "exit codes": ["import sys\ntry:\n    sys.exit(3)\nexcept SystemExit as e:\n    print(e.code)", "exit_was = 'caught'"],
+    "polars": ["import polars as pl\ndf = pl.DataFrame({'a': [1, None], 's': ['x', 'a longer text than that']})", "df", "df = df.with_columns(b=pl.col('a') * 2)",
+               "import sys, warnings\nlen(warnings.filters), 'numpy' in sys.modules, 'pyarrow' in sys.modules", "import numpy\nlen(warnings.filters)"],
     "input": ["try:\n    input('?')\nexcept Exception as error:\n    print(type(error).__name__)"],
 }  # fmt: skip
 
@@ -108,6 +110,8 @@ print(_j.dumps({
     'numpy': repr(_np.geterr()) if _np else None,
     'path': [p for p in _s.path],
     'argv': len(_s.argv),
+    'libraries': [n for n in ('matplotlib', 'numpy', 'pandas', 'polars', 'pyarrow', 'scipy', 'sklearn', 'torch') if n in _s.modules],
+    'loggers': sorted([n, l.level, len(l.handlers)] for n, l in _l.root.manager.loggerDict.items() if isinstance(l, _l.Logger) and (l.level or l.handlers)),
 }, default=repr))
 """
 

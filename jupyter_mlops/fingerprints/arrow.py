@@ -1,7 +1,7 @@
-"""Apache Arrow's arrays and tables, and polars' eager frames, which are Arrow underneath.
+"""Apache Arrow's arrays and tables.
 
 A column counts by its type, its length and its items. Chunks, slices, offsets and whatever lies under a missing item
-are layout. Lazy frames, datasets, readers and scanners are not touched.
+are layout. Datasets, readers and scanners are not touched.
 """
 
 from __future__ import annotations
@@ -25,17 +25,12 @@ from jupyter_mlops.fingerprints.walk import (
 )
 
 TAG: Final = b"arrow-1"
-FRAME: Final = b"frame-1"
 _STEP: Final = 1 << 16
 """Lengths of texts computed at a time: few enough to stay in the cache until they are hashed."""
 
 
-def handler_for(kind: type, module: str, qualname: str) -> Handler | None:
-    """The handler for one of pyarrow's or polars' own types."""
-    if module.partition(".")[0] == "polars":
-        if loaded("polars", qualname) is not kind:
-            return None
-        return {"DataFrame": _polars, "Series": _polars_series}.get(qualname)
+def handler_for(kind: type, module: str, qualname: str) -> Handler | None:  # noqa: ARG001 - as all of these
+    """The handler for one of pyarrow's own types."""
     if loaded("pyarrow.lib", qualname) is not kind:
         return None
     pa = sys.modules["pyarrow"]
@@ -261,40 +256,3 @@ def _texts(walk: Walk, hasher: Any, chunks: list[Any], width: int) -> None:
     for data, first, last in bodies:
         if data is not None and last > first:
             walk.feed(hasher, memoryview(data)[first:last])
-
-
-# -- polars ------------------------------------------------------------------------------------------------------------
-
-
-def _polars(walk: Walk, value: Any) -> Node:
-    hasher = begin(walk, FRAME, b"polars.dataframe")
-    height, width = value.shape
-    hasher.update(count(height) + count(width))
-    told = []
-    for one in value.get_columns():
-        try:
-            node = _series(walk, one)
-        except NoFingerprint as stop:
-            stop.path.append(f"[{one.name!r}]" if len(one.name) <= 40 else "[…]")
-            raise
-        hasher.update(text(one.name) + node.inline())
-        told.append({"name": one.name, "dtype": str(one.dtype), "digest": node.digest()})
-    if walk.top:
-        walk.facts = {"schema": {"columns": told}, "shape": [height, width]}
-    return finish(FRAME, hasher)
-
-
-def _series(walk: Walk, value: Any) -> Node:
-    if str(value.dtype) == "Object":
-        raise NoFingerprint("a polars column of Python objects")
-    if str(value.dtype).startswith(("Categorical", "Enum")):
-        pl = sys.modules["polars"]
-        return column(walk, [value.cast(pl.String).to_arrow()], sys.modules["pyarrow"].large_string(), str(value.dtype))
-    found = value.to_arrow()
-    return column(walk, [found], found.type, str(value.dtype))
-
-
-def _polars_series(walk: Walk, value: Any) -> Node:
-    if walk.top:
-        walk.facts = {"schema": {"name": value.name, "dtype": str(value.dtype)}, "shape": [len(value)]}
-    return seal(FRAME, b"polars.series", text(value.name), _series(walk, value).inline())

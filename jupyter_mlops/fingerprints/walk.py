@@ -303,7 +303,7 @@ REFUSED: Final[dict[int, tuple[type, str]]] = {}
 """Exact types that never have a fingerprint, with the reason."""
 LIBRARIES: Final[dict[str, str]] = {
     "numpy": "arrays", "scipy": "arrays", "pandas": "frames", "geopandas": "frames", "pyarrow": "arrow",
-    "polars": "arrow", "sklearn": "models", "_loss": "models", "torch": "tensors",
+    "polars": "polar", "sklearn": "models", "_loss": "models", "torch": "tensors",
 }  # fmt: skip
 """Which of our modules knows a library's types."""
 PROVIDED: Final[dict[int, tuple[type, Handler]]] = {}
