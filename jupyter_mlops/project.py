@@ -128,6 +128,11 @@ class Project:
         return inner
 
     @property
+    def store_folder(self) -> Path:
+        """Where the store is, or would be; it is not opened."""
+        return self.root / FOLDER
+
+    @property
     def store(self) -> Store:
         """The project's store, opened (and made, if need be) when first asked for."""
         if self._store is None:

@@ -824,7 +824,9 @@ class Store:
         for digest in here:
             for path in (self._objects.place(digest), self._quarantined(digest)):
                 path.unlink(missing_ok=True)
-        (self.path / SEEN).unlink(missing_ok=True)  # it has digests of files
+        for name in names(self.path):
+            if name == SEEN or name.startswith("unchanged-"):
+                (self.path / name).unlink(missing_ok=True)  # it has digests of files, or stands for what is gone
         self.reindex()  # the old index knows names that may be gone now
         done = tuple(digest for name, digests in places.items() if name not in waiting for digest in digests)
         return Erasure(lines=done, objects=tuple(here), waiting=waiting)

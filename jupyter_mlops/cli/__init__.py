@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 # Imported for the verbs they hang on the tree.
-from jupyter_mlops.cli import again, environments, keeping, models, reading, recording, start  # noqa: F401
+from jupyter_mlops.cli import again, environments, keeping, models, pipelines, reading, recording, start  # noqa: F401
 from jupyter_mlops.cli.tree import GROUPS, Place, mlops
 from jupyter_mlops.errors import MlopsError, WrongUse
 

@@ -164,10 +164,10 @@ def basis_of(
         How many of its cells ran.
     """
     redactor = project.redactor()
-    trace = _Trace()
+    doings = Doings()
     for one in cells:
-        trace.take(one)
-    never = list(trace.never)
+        doings.take(one)
+    never = list(doings.never)
     if len(cells) != ran:
         never.append(f"{ran - len(cells)} of its {ran} cells are not on record")
     if redactor.value(dict(parameters))[1]:
@@ -182,18 +182,18 @@ def basis_of(
     if kernel is None:
         never.append("which interpreter its kernel's name means is not known")
     sources = [one.source for one in cells]
-    modules = [found for one in trace.read.values() if one.kind == "module" and (found := _text(project, one))]
+    modules = [found for one in doings.read.values() if one.kind == "module" and (found := _text(project, one))]
     asked = _uses(sources, modules, never, redactor)
     variables = recorded(environ, asked, redactor)
     keeper = _Keeper(project)
-    written = [kept for one in trace.wrote.values() for kept in keeper.keep(one, never)]
+    written = [kept for one in doings.wrote.values() for kept in keeper.keep(one, never)]
     if output is not None and output.digest is not None:
         project.store.put(project.path(output.name))
         output = msgspec.structs.replace(output, stored=project.store.has(output.digest))
     return Basis(
-        code=code_digest(book, redactor), read=list(trace.read.values()), variables=variables, asked=asked,
+        code=code_digest(book, redactor), read=list(doings.read.values()), variables=variables, asked=asked,
         loaded=loaded, kernel=kernel, output=output, wrote=written, never=list(dict.fromkeys(never)),
-        notes=trace.notes(),
+        notes=doings.notes(),
     )  # fmt: skip
 
 
@@ -206,8 +206,18 @@ def recorded(environ: Mapping[str, str], asked: Iterable[str], redactor: Redacto
     return found
 
 
-class _Trace:
-    """A run's cell runs, gone through in their order."""
+class Doings:
+    """What a run read and wrote, found from its cell runs in their order.
+
+    Attributes
+    ----------
+    read
+        What it read that none of its cells had written, by name.
+    wrote
+        What it wrote, as it was last.
+    never
+        Why its result may differ though nothing of that has changed.
+    """
 
     def __init__(self) -> None:
         self.read: dict[str, Artifact] = {}

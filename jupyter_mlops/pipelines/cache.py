@@ -87,6 +87,12 @@ class Cache:
         self._file = project.store.path / SEEN
         self._seen: dict[str, Seen] = _read_seen(self._file)
         self._fresh = False
+        self.looked_at: dict[str, tuple[Signature, int]] = {}
+        """Each file and folder that an answer was drawn from, by what `stat` said before it was looked at, and when."""
+        self.absent: set[str] = set()
+        """Paths that an answer was drawn from because nothing is there."""
+        self.variables: set[str] = set()
+        """Variables of the process that cells had read by name."""
         self._now: dict[str, Digest | None] = {}
         self._loaded: dict[Digest, str] = {}
         self._looked: dict[str, bool] = {}
@@ -144,6 +150,21 @@ class Cache:
             done.append(self.project.relative(path))
         return done
 
+    def forget(self) -> None:
+        """Look at files anew from here on; what is remembered of them by `stat` stays."""
+        self._now.clear()
+
+    def _note(self, path: str | Path) -> None:
+        """Note what `stat` says of something that is about to be looked at."""
+        name = os.path.abspath(path)
+        if name in self.looked_at:
+            return
+        at = time.time_ns()
+        try:
+            self.looked_at[name] = signature(os.stat(name)), at
+        except OSError:
+            self.absent.add(name)
+
     def close(self) -> None:
         """Write down what is known of files by now."""
         if self._fresh:
@@ -177,12 +198,16 @@ class Cache:
         kernel, path = basis.kernel, self.project.path
         assert kernel is not None
         assert basis.loaded is not None
-        if any(os.path.exists(path(name)) for name in kernel.earlier):
-            return "the kernel's name means another one now"
+        for name in kernel.earlier:
+            self._note(path(name))
+            if os.path.exists(path(name)):
+                return "the kernel's name means another one now"
         if self.digest("file", path(kernel.spec.name)) != kernel.spec.digest:
             return f"{kernel.spec.name} has changed"
         if basis.loaded not in self._loaded:
             was = decode(self.project.store.get(basis.loaded), Loaded)
+            for name in (*(file.name for file in was.files), *(folder for folder, _ in (*was.packages, *was.beside))):
+                self._note(path(name))
             why = ""
             if kernel.here and was.program != self.project.relative(sys.executable):
                 why = f"it ran in another Python ({was.program})"
@@ -191,6 +216,7 @@ class Cache:
 
     def _recorded(self, environ: Mapping[str, str], asked: Sequence[str]) -> dict[str, str]:
         key = tuple(asked)
+        self.variables.update(asked)
         if key not in self._variables:
             self._variables[key] = recorded(environ, asked, self.project.redactor())
         return self._variables[key]
@@ -212,7 +238,12 @@ class Cache:
         return self._now[key]
 
     def _digest(self, key: str, kind: str, path: Path) -> Digest | None:
+        self._note(path)
         if kind == "folder":
+            for folder, _, names in os.walk(path):
+                self._note(folder)
+                for name in names:
+                    self._note(os.path.join(folder, name))
             return folder_digest(path).digest
         try:
             found = signature(os.stat(path))

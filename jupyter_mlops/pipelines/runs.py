@@ -37,7 +37,7 @@ from jupyter_mlops.records import Artifact, Digest, Gap, RunEnded, encode
 from jupyter_mlops.targets.protocol import OnEvent
 
 if TYPE_CHECKING:
-    from jupyter_mlops.pipelines.cache import Answer
+    from jupyter_mlops.pipelines.cache import Answer, Asked
     from jupyter_mlops.project import Project
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -233,6 +233,21 @@ def _unless_known(
             )  # fmt: skip
         result = _run(job, path, place, kernel, language_of(book), progress=progress, found_by=cache.name(asked))
     return msgspec.structs.replace(result, because=answer.why)
+
+
+def asked_of(
+    project: Project, path: Path, output: Path, parameters: Mapping[str, Any], kernel: str | None = None
+) -> Asked:
+    """A run as a cache is asked for it, where it is asked for as `run_notebook` would be."""
+    from jupyter_mlops.pipelines.cache import Asked
+
+    if kernel is None:
+        kernelspec = (read_notebook(path).get("metadata") or {}).get("kernelspec") or {}
+        kernel = kernelspec.get("name") or "python3"
+    return Asked(
+        notebook=path.absolute(), output=output.absolute(), parameters=_rows(dict(parameters)), kernel=kernel,
+        cwd=path.parent.absolute(), environ=Job(project, path, parameters).environment(),
+    )  # fmt: skip
 
 
 def _took_over(job: Job, answer: Answer) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from jupyter_mlops.errors import door
@@ -22,7 +22,10 @@ MOST: Final = 120
 _COLUMNS: Final = 38
 _WIDE, _HIGH, _DOWN = 2.75, 0.5, 1.05  # inches: a box, and from layer to layer
 _PIXELS: Final = 60_000  # what the format of the drawing library can hold in a direction
-_FILL: Final = {"cell": "#eef3fb", "root": "#dbe9d8", "missing": "#f7dcdc"}
+_FILL: Final = {
+    "cell": "#eef3fb", "root": "#dbe9d8", "missing": "#f7dcdc",
+    "current": "#dbe9d8", "due": "#eef3fb", "failed": "#f7dcdc",
+}  # fmt: skip
 _SETTINGS: Final = {"usetex": False, "parse_math": False, "family": "sans-serif"}
 
 
@@ -34,14 +37,40 @@ def picture(graph: Graph, *, title: str) -> bytes:
     ExtraMissing
         Matplotlib is not installed.
     """
-    figures = door("matplotlib.figure", "demo")
-    agg = door("matplotlib.backends.backend_agg", "demo")
     nodes, edges = graph.nodes()
     left = len(nodes) - MOST
     if left > 0:
         nodes = _nearest(graph, nodes, edges)
         kept = {node.id for node in nodes}
         edges = [edge for edge in edges if edge[0] in kept and edge[1] in kept]
+    more = f"  ({left} further back are not drawn)" if left > 0 else ""
+    return drawn(nodes, edges, title=title, more=more, roots=graph.roots)
+
+
+def drawn(
+    nodes: Sequence[Node], edges: Sequence[tuple[str, str, str]], *, title: str, more: str = "",
+    roots: Collection[str] = (),
+) -> bytes:  # fmt: skip
+    """Draw nodes in layers, each below what its edges come from, as PNG.
+
+    Parameters
+    ----------
+    nodes
+        Each after all that its edges come from; the kind tells its colour.
+    edges
+        Parent, child, what passed.
+    title, more
+        What stands above: the first is cut where it is too long.
+    roots
+        Nodes that stand out.
+
+    Raises
+    ------
+    ExtraMissing
+        Matplotlib is not installed.
+    """
+    figures = door("matplotlib.figure", "demo")
+    agg = door("matplotlib.backends.backend_agg", "demo")
     places, ways, columns, rows = _laid_out(nodes, edges)
     wide, high = max(columns, 1) * (_WIDE + 0.35) + 0.3, max(rows, 1) * _DOWN + 0.6
     figure = figures.Figure(figsize=(wide, high), facecolor="white")
@@ -50,13 +79,12 @@ def picture(graph: Graph, *, title: str) -> bytes:
     axes.set_xlim(0, wide)
     axes.set_ylim(high, 0)
     axes.axis("off")
-    more = f"  ({left} further back are not drawn)" if left > 0 else ""
     axes.text(0.2, 0.3, fit(clean(title), int(wide * 11)) + more, fontsize=10, weight="bold", va="center", **_SETTINGS)
     for (parent, child), names in _named(edges).items():
         if (parent, child) in ways:
             _arrow(axes, ways[parent, child], names)
     for node in nodes:
-        _box(axes, node, places[node.id], root=node.id in graph.roots)
+        _box(axes, node, places[node.id], root=node.id in roots)
     data = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a glyph that the font lacks is drawn as a box
