@@ -6,6 +6,7 @@ A move is made after the bytes and facts it speaks of are on the disk, and of tw
 
 from __future__ import annotations
 
+from jupyter_mlops.registry.aliases import GateRefused, NothingBefore
 from jupyter_mlops.registry.context import RunContext
 from jupyter_mlops.registry.formats import (
     REVIEWED,
@@ -14,12 +15,7 @@ from jupyter_mlops.registry.formats import (
     LoadRefused,
     ModelDamaged,
 )
-from jupyter_mlops.registry.local import (
-    GateRefused,
-    LocalRegistry,
-    NothingBefore,
-    Registered,
-)
+from jupyter_mlops.registry.local import LocalRegistry, Registered
 from jupyter_mlops.registry.versions import ModelMissing, NameInvalid, VersionInfo, Versions
 
 __all__ = [

@@ -1,73 +1,23 @@
-"""The registry in a project's own store."""
+"""Registering a model in a project's own store."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from jupyter_mlops import checks
-from jupyter_mlops.errors import MlopsError, WrongUse
-from jupyter_mlops.records import (
-    Artifact,
-    CheckResult,
-    Digest,
-    Gap,
-    ModelVersion,
-    Policy,
-    RecordInvalid,
-    Ticket,
-    Transition,
-    encode,
-)  # fmt: skip
-from jupyter_mlops.redact import Redactor
+from jupyter_mlops.errors import WrongUse
+from jupyter_mlops.records import Artifact, Digest, Gap, ModelVersion, Transition, encode
 from jupyter_mlops.registry import context as contexts
 from jupyter_mlops.registry import formats
+from jupyter_mlops.registry.aliases import TRIES, Aliases
 from jupyter_mlops.registry.context import RunContext, Training
-from jupyter_mlops.registry.versions import (
-    EVALUATION,
-    ModelMissing,
-    VersionInfo,
-    Versions,
-    alias_name,
-    bytes_of,
-    model_name,
-    npy,
-)  # fmt: skip
-from jupyter_mlops.store import Move, RefConflict, Store
-
-_TRIES: Final = 50
-
-
-class NothingBefore(MlopsError, LookupError):
-    """An alias has pointed to nothing else yet."""
-
-    exit_code = 1
-
-
-class GateRefused(MlopsError, RuntimeError):
-    """A model did not pass the gates of an alias; the refusal is on record.
-
-    Attributes
-    ----------
-    results
-        What was asked and answered.
-    transition
-        The refusal, as it stands in the alias's history.
-    """
-
-    exit_code = 1
-
-    def __init__(self, thing: str, results: Sequence[CheckResult], transition: Transition, *, next: str) -> None:
-        super().__init__(thing, next=next)
-        self.results = list(results)
-        self.transition = transition
-
-    def __str__(self) -> str:
-        return f"{self.thing}:\n\n{table(self.results)}\n\n{self.next}"
+from jupyter_mlops.registry.versions import EVALUATION, model_name, npy, plain
+from jupyter_mlops.store import RefConflict
 
 
 class Registered(tuple[int, Digest]):
@@ -86,25 +36,7 @@ class Registered(tuple[int, Digest]):
         return self
 
 
-def table(results: Iterable[CheckResult]) -> str:
-    """Gates and answers as plain text: verdict, gate, what was found and, where it was refused, demanded."""
-    rows = []
-    for one in results:
-        found = _shown(one.evidence.get("found", one.summary))
-        if not one.passed and "demanded" in one.evidence:
-            found += f" (demanded: {_shown(one.evidence['demanded'])})"
-        rows.append(("passed" if one.passed else "REFUSED", _shown(one.check), found))
-    widths = [max((len(row[at]) for row in rows), default=0) for at in range(2)]
-    return "\n".join(f"{verdict:{widths[0]}}  {gate:{widths[1]}}  {found}" for verdict, gate, found in rows)
-
-
-def _shown(text: object) -> str:
-    """A recorded text for a terminal: one line of printable characters."""
-    flat = "".join(char if char.isprintable() else " " for char in str(text))
-    return flat if len(flat) <= 160 else flat[:159] + "…"
-
-
-class LocalRegistry(Versions):
+class LocalRegistry(Aliases):
     """Registers, checks, promotes and loads models in a store.
 
     Parameters
@@ -114,13 +46,6 @@ class LocalRegistry(Versions):
     redactor
         Masks secrets in texts before they are written.
     """
-
-    def __init__(self, store: Store, *, user: str = "", redactor: Redactor | None = None) -> None:
-        super().__init__(store)
-        self.user = user
-        self._redactor = redactor or Redactor()
-
-    # -- registering ---------------------------------------------------------------------------------------------
 
     def register(
         self,
@@ -183,7 +108,7 @@ class LocalRegistry(Versions):
             contexts.of_data(model, data, context) if data is not None
             else contexts.inferred(model, context, self.store, maker)
         )  # fmt: skip
-        given = {key: _plain(value) for key, value in (metrics or {}).items()}
+        given = {key: plain(value) for key, value in (metrics or {}).items()}
         evaluated, files = self._keep_evaluation(evaluation)
         signature = None if training.signature is None else self._keep(encode(training.signature, sort=True))
         record = ModelVersion(
@@ -274,7 +199,7 @@ class LocalRegistry(Versions):
             return {}
         told = getattr(context, what)
         if told is not None:
-            return {key: _plain(value) for key, value in told.items()}
+            return {key: plain(value) for key, value in told.items()}
         found: dict[str, Any] = {}
         for run in self.store.cell_runs(run=context.run, newest_first=False):
             found.update(getattr(run, what))
@@ -346,7 +271,7 @@ class LocalRegistry(Versions):
 
     def _number(self, ref: str, record: ModelVersion) -> Registered:
         line = self.store.append(record)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             taken = self.store.taken(ref)
             move = Transition(ref=ref, old=self.store.head(ref), new=line, by=record.by, reason="registered")
             try:
@@ -355,302 +280,6 @@ class LocalRegistry(Versions):
                 continue  # somebody else took this number: the next one is as good
             return Registered(number, line, existed=False)
         raise RefConflict(f"{record.name} got no version number", cause="others kept taking them", next="try again")
-
-    # -- looking up ----------------------------------------------------------------------------------------------
-
-    # -- checking ------------------------------------------------------------------------------------------------
-
-    def check(
-        self, ref: str, gates: Sequence[str] = (), *, alias: str = "", data: Any = None, by: str = ""
-    ) -> list[CheckResult]:
-        """Ask a version gates; each answer is put on record, bound to that version's line.
-
-        Parameters
-        ----------
-        gates
-            As `checks.parse_gate` reads them; the alias's default where there are none.
-        alias
-            What the gates are asked for, for the record.
-        data
-            ``(X, y)`` to evaluate this version and the alias's holder on, where no predictions were recorded.
-        """
-        return [result for _, result in self._ask(self.get(ref), self._gates(gates)[0], data, by, alias=alias)]
-
-    def _gates(self, gates: Sequence[str]) -> tuple[tuple[str, ...], str]:
-        asked = tuple(dict.fromkeys(gate.strip() for gate in gates if gate.strip()))
-        return (asked, "as configured") if asked else (checks.DEFAULT_GATES, "the default, as nothing is configured")
-
-    def _ask(
-        self, info: VersionInfo, gates: Sequence[str], data: Any, by: str, *, alias: str = ""
-    ) -> list[tuple[Digest, CheckResult]]:
-        installed = providers()
-        asked = [checks.parse_gate(gate, installed) for gate in gates]
-        subject = self.candidate(info, data=data)
-        context = checks.Context(holder=lambda alias: self._holder(info.name, alias, data))
-        answers = []
-        for check in asked:
-            verdict = check(subject, context)
-            evidence = {**verdict.evidence, "demanded": verdict.demanded, "found": verdict.found}
-            if alias:
-                evidence["for"] = alias
-            if verdict.next and not verdict.passed:
-                evidence["next"] = verdict.next
-            result = CheckResult(
-                check=check.name, subject=info.digest, passed=verdict.passed, evidence=_builtin(evidence),
-                summary=self._clean(f"{verdict.found} (demanded: {verdict.demanded})"), by=by or self.user,
-            )  # fmt: skip
-            answers.append((self.store.append(result), result))
-        return answers
-
-    def _holder(self, name: str, alias: str, data: Any) -> checks.Candidate | None:
-        if self.store.head(f"models/{name}@{alias_name(alias)}") is None:
-            return None
-        return self.candidate(self.get(f"{name}@{alias}"), data=data)
-
-    def candidate(self, info: VersionInfo, *, data: Any = None) -> checks.Candidate:
-        """What checks look at of a version."""
-        record = info.record
-        measured: list[checks.Evaluation | None] = []
-
-        def evaluation() -> checks.Evaluation | None:
-            if not measured:
-                measured.append(self.evaluation(info) if data is None else self._evaluate(info, data))
-            return measured[0]
-
-        metrics = dict(record.metrics)
-        if data is not None:
-            found = evaluation()
-            metrics |= checks.metrics(found) if found else {}
-        return checks.Candidate(
-            digest=info.digest, name=info.name, version=info.version, format=info.format, metrics=metrics,
-            signature=self.signature(info),
-            gaps=record.gaps,
-            maker=record.cell_run,
-            history=lambda: self._history(record),
-            evaluation=evaluation,
-            verified=lambda: self._verified(info.digest),
-        )  # fmt: skip
-
-    def _verified(self, digest: Digest) -> CheckResult | None:
-        """What was last found when a version was run again. The registry runs nothing itself."""
-        found = (one for _, _, one in self.store.records(CheckResult) if one.check == "reproducible")
-        # a gate's answer has the same name, and no cells of its own
-        return next((one for one in found if one.subject == digest and "cells" in one.evidence), None)
-
-    def _history(self, record: ModelVersion) -> checks.History:
-        from jupyter_mlops.lineage import ancestors
-
-        if record.cell_run is None:
-            return checks.History(why="no cell run on record made it")
-        try:
-            found = ancestors(record.cell_run, self.store.cell_run)
-        except (KeyError, RecordInvalid) as error:
-            return checks.History(why=f"a cell run that it builds on is not on record: {error}")
-        runs = {run.started.run for run in found}
-        return checks.History(ancestors=found, others=[one for run in runs for one in self.store.cell_runs(run=run)])
-
-    def _evaluate(self, info: VersionInfo, data: Any) -> checks.Evaluation:
-        """Predict a data set with a version, now."""
-        from jupyter_mlops.records import digest_of
-
-        inputs, truth = data
-        model: Any = self.load(info.ref)
-        try:
-            answers = [model.predict(inputs)]
-            if hasattr(model, "predict_proba"):
-                answers.append(model.predict_proba(inputs))
-        except Exception as error:  # a model's own code, or one that is asked in another way than scikit-learn's
-            raise checks.EvaluationInvalid(
-                f"{info.ref} can not be asked about the data given", cause=f"{type(error).__name__}: {error}"[:300],
-                next="register it with --evaluation y_true,y_pred, and it is compared by these",
-            ) from error  # fmt: skip
-        found = checks.evaluation(truth, *answers)
-        return msgspec.structs.replace(found, rows=digest_of(npy(found.truth)))
-
-    # -- names that point to versions ------------------------------------------------------------------------------
-
-    def promote(
-        self,
-        ref: str,
-        alias: str,
-        *,
-        gates: Sequence[str] = (),
-        policy: Policy | None = None,
-        data: Any = None,
-        by: str = "",
-        reason: str = "",
-        tickets: Sequence[str | Ticket] = (),
-        reuse: bool = False,
-    ) -> Transition:
-        """Point an alias to a version, if the version passes the alias's gates.
-
-        The gates are asked of the version's line, which holds the digest of its bytes, and that line is what the alias
-        then points to: what was checked is what is promoted. The alias moves only if it has not moved meanwhile.
-
-        Parameters
-        ----------
-        gates
-            What is demanded; with a `policy`, besides what that demands. Without either: signature, history and
-            not-pickle, which the recorded policy then says.
-        reuse
-            Take answers on record for this very line instead of asking again; gates that compare with an alias are
-            always asked.
-
-        Raises
-        ------
-        GateRefused
-            A gate was not passed. The refusal is on record, with its answers.
-        RefConflict
-            Somebody else moved the alias meanwhile.
-        """
-        info = self.get(ref)
-        target = f"models/{info.name}@{alias_name(alias)}"
-        by = by or self.user
-        taken, old = self.store.taken(target), self.store.head(target)
-        demanded = [str(one["gate"]) for one in policy.checks if "gate" in one] if policy else []
-        asked, said = self._gates((*demanded, *gates))
-        self.store.get(bytes_of(info))  # bytes that are lost or damaged get no name
-        answers = self._answers(info, asked, data, by, alias=alias, reuse=reuse)
-        move = Transition(
-            ref=target, old=old, new=info.digest, by=by, reason=self._clean(reason),
-            refused=not all(result.passed for _, result in answers),
-            tickets=[one if isinstance(one, Ticket) else Ticket(id=str(one)) for one in tickets],
-            checks=[digest for digest, _ in answers], policy=self._policy(alias, asked, said, policy, by),
-        )  # fmt: skip
-        if move.refused:
-            self._record_refusal(target, move)
-            raise self._refusal(info, alias, [result for _, result in answers], move)
-        try:
-            self.store.move(target, move, expect=taken)
-        except RefConflict as error:
-            raise RefConflict(
-                f"{info.name}@{alias} was moved by somebody else meanwhile, and not to version {info.version} by you",
-                next=f"see who and why (mlops models {info.name}), then promote again if it still should be",
-            ) from error
-        return move
-
-    def _answers(
-        self, info: VersionInfo, gates: Sequence[str], data: Any, by: str, *, alias: str, reuse: bool
-    ) -> list[tuple[Digest, CheckResult]]:
-        known: dict[str, tuple[Digest, CheckResult]] = {}
-        if reuse:
-            for digest, _, result in self.store.records(CheckResult):
-                if result.subject == info.digest and "@" not in result.check:
-                    known.setdefault(result.check, (digest, result))
-        installed = providers()
-        names = [checks.parse_gate(gate, installed).name for gate in gates]
-        missing = [gate for gate, name in zip(gates, names, strict=True) if name not in known]
-        fresh = {result.check: (digest, result) for digest, result in self._ask(info, missing, data, by, alias=alias)}
-        return [(known | fresh)[name] for name in dict.fromkeys(names)]
-
-    def _policy(self, alias: str, gates: Sequence[str], said: str, policy: Policy | None, by: str) -> Digest:
-        """The line that says what was demanded; one that says the same already is used again."""
-        wanted = policy or Policy(name=alias, checks=[{"gate": gate} for gate in gates], by=by, reason=said)
-        for digest, _, known in self.store.records(Policy, limit=200):
-            if (known.name, known.checks, known.approvals, known.reason) == (
-                wanted.name, wanted.checks, wanted.approvals, wanted.reason,
-            ):  # fmt: skip
-                return digest
-        return self.store.append(wanted)
-
-    def _record_refusal(self, target: str, move: Transition) -> None:
-        for _ in range(_TRIES):
-            try:
-                self.store.move(target, msgspec.structs.replace(move, old=self.store.head(target)))
-            except RefConflict:
-                continue  # a refusal changes nothing: it may stand after whatever came first
-            return
-        raise RefConflict(f"the refusal could not be put on record in {target}", next="try again")
-
-    def _refusal(self, info: VersionInfo, alias: str, results: Sequence[CheckResult], move: Transition) -> GateRefused:
-        failed = [result for result in results if not result.passed]
-        next_ = next((str(one.evidence["next"]) for one in failed if one.evidence.get("next")), "")
-        thing = f"{info.name}/{info.version} may not be @{alias}: {len(failed)} of {len(results)} gates refused it"
-        again = f"mlops promote {info.name}/VERSION {alias}"
-        return GateRefused(
-            thing, results, move, next=f"{next_}; then {again}" if next_ else f"Improve it, then {again}"
-        )
-
-    def rollback(self, name: str, alias: str, *, by: str = "", reason: str = "") -> Transition:
-        """Point an alias back to the version it pointed to before.
-
-        Rolling back twice goes back two versions, as undo does: a version that was left that way is not come back to.
-
-        Raises
-        ------
-        NothingBefore
-            It has pointed to nothing else.
-        RefConflict
-            Somebody else moved it meanwhile.
-        """
-        target = f"models/{model_name(name)}@{alias_name(alias)}"
-        taken, standing = self.store.taken(target), holders(self.store.moves(target))
-        if len(standing) < 2:
-            raise NothingBefore(f"{name}@{alias} has pointed to nothing else before", next=f"mlops models {name}")
-        earlier = self._version(standing[-2])
-        if earlier is None or earlier.model.digest is None:
-            raise ModelMissing(f"what {name}@{alias} pointed to before can not be read", next="mlops fsck")
-        self.store.get(earlier.model.digest)  # bytes that are lost or damaged get no name
-        move = Transition(
-            ref=target, old=standing[-1], new=standing[-2], by=by or self.user, reason=self._clean(reason) or "rollback"
-        )
-        self.store.move(target, move, expect=taken)
-        return move
-
-    # -- loading -------------------------------------------------------------------------------------------------
-
-    def _clean(self, text: str) -> str:
-        return self._redactor.text(text)[0]
-
-
-def holders(moves: Sequence[Move]) -> list[Digest]:
-    """What an alias has pointed to and would go back to, the present one last: a stack that rollbacks take from.
-
-    A rollback is a move that passed without a check; a promotion has at least one.
-    """
-    stack: list[Digest] = []
-    for move in moves:
-        step = move.transition
-        if step.refused or step.new is None:
-            continue
-        if not step.checks and step.new in stack:
-            del stack[len(stack) - stack[::-1].index(step.new) :]
-        elif not stack or stack[-1] != step.new:
-            stack.append(step.new)
-    return stack
-
-
-def providers() -> dict[str, Any]:
-    """Checks that other packages bring, by name; loaded when asked for."""
-    from importlib.metadata import entry_points
-
-    return {point.name: _Late(point) for point in entry_points(group="jupyter_mlops.checks")}
-
-
-class _Late:
-    """A check of another package, imported when it is asked."""
-
-    def __init__(self, point: Any) -> None:
-        self._point = point
-
-    def __call__(self, argument: str) -> checks.Check:
-        made: checks.Check = self._point.load()(argument)
-        return made
-
-
-# -- values ----------------------------------------------------------------------------------------------------------
-
-
-def _plain(value: Any) -> Any:
-    """A metric as a builtin number; anything else as it is."""
-    item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "ndim", None) == 0:
-        return item()
-    return value
-
-
-def _builtin(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in evidence.items()}
 
 
 def _contradictions(told: Mapping[str, Any], found: Mapping[str, float]) -> list[Gap]:

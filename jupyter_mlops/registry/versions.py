@@ -319,3 +319,11 @@ def of_npy(data: bytes) -> Any:
     import numpy as np
 
     return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def plain(value: Any) -> Any:
+    """A metric as a builtin number; anything else as it is."""
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        return item()
+    return value
