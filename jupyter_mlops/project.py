@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -239,6 +238,8 @@ def _read_settings(path: Path) -> Settings:
         raise SettingsInvalid(f"{path.name} can not be read", cause=str(error)) from error
     if len(raw) > _SETTINGS_LIMIT:
         raise SettingsInvalid(f"{path.name} is too large to hold settings", cause="more than 1 MiB")
+    import tomllib  # most projects have no such file
+
     try:
         table: Any = tomllib.loads(raw.decode())
         return msgspec.convert(table.get("tool", {}).get("jupyter-mlops", {}), Settings)

@@ -705,17 +705,22 @@ IPKernelApp.launch_instance(kernel_class=Echo)
 """
 
 
+def echo(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A notebook of a kernel of another language, whose code that is."""
+    kernel = folder / "jupyter" / "kernels" / "echo"
+    kernel.mkdir(parents=True)
+    (folder / "echo.py").write_text(code)
+    argv = [sys.executable, str(folder / "echo.py"), "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Echo", "language": "echo"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+    spec = {"name": "echo", "display_name": "Echo", "language": "echo"}
+    return notebook(folder / "a.ipynb", "hello", kernelspec=spec)
+
+
 def test_a_notebook_of_another_language_runs_with_a_gap(
     tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = tmp_path / "jupyter" / "kernels" / "echo"
-    folder.mkdir(parents=True)
-    (tmp_path / "echo.py").write_text(ECHO)
-    argv = [sys.executable, str(tmp_path / "echo.py"), "-f", "{connection_file}"]
-    (folder / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Echo", "language": "echo"}))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    spec = {"name": "echo", "display_name": "Echo", "language": "echo"}
-    path = notebook(tmp_path / "a.ipynb", "hello", kernelspec=spec)
+    path = echo(tmp_path, ECHO, monkeypatch)
     result = pipelines.run_notebook(path, project=project)
     assert result.status == "done"
     assert shown(result.output)["cell-1"] == "hello"
@@ -725,6 +730,36 @@ def test_a_notebook_of_another_language_runs_with_a_gap(
     assert [gap.subject for gap in ended.gaps] == ["cells"]
     assert "the kernel's language is echo" in ended.gaps[0].reason
     assert "capture is off" in caplog.text
+
+
+HUSHED = """\
+    def _publish_status(self, status, channel, parent=None):
+        asked = (parent or self.get_parent(channel)).get("header", {}).get("msg_type")
+        if status != "idle" or asked != "kernel_info_request":
+            super()._publish_status(status, channel, parent)
+
+IPKernelApp"""
+
+
+def test_a_kernel_that_never_says_that_it_is_idle_after_the_first_question_is_used_all_the_same(
+    tmp_path: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = echo(tmp_path, ECHO.replace("\nIPKernelApp", f"\n{HUSHED}"), monkeypatch)
+    result = pipelines.run_notebook(path, project=project)
+    assert result.status == "done"
+    assert shown(result.output)["cell-1"] == "hello"
+
+
+def test_a_kernel_that_does_not_end_when_asked_is_ended(tmp_path: Path, project: Project) -> None:
+    source = (
+        "import atexit, os, signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "atexit.register(time.sleep, 600)\n"
+        "print(os.getpid())"
+    )
+    result = pipelines.run_notebook(notebook(tmp_path / "a.ipynb", source), project=project)
+    assert result.status == "done"
+    assert gone(int(shown(result.output)["cell-1"]))
 
 
 def test_a_kernel_without_our_package_runs_the_notebook_with_a_gap(

@@ -588,12 +588,13 @@ class Guard:
 def _drive(
     nb: Any, kernel_name: str, job: Job, progress_bar: Any, *, log_output: bool, options: Mapping[str, Any]
 ) -> None:
+    from jupyter_client.asynchronous import AsyncKernelClient
     from nbclient.exceptions import CellTimeoutError
     from nbclient.util import run_sync
     from papermill.engines import NotebookExecutionManager
     from papermill.log import logger
 
-    from jupyter_mlops.pipelines.client import Client
+    from jupyter_mlops.pipelines.client import Client, Prompt, end_kernel
 
     assert job.output is not None
     output = job.output
@@ -610,11 +611,13 @@ def _drive(
     )  # fmt: skip
     if job.secrets:
         client.masking = Masking(job.redactor.known)
+    client.create_kernel_manager()
     if job.kernels is not None:
         from jupyter_client.kernelspec import KernelSpecManager
 
-        specs = KernelSpecManager(kernel_dirs=[str(job.kernels)])
-        client.km = client.kernel_manager_class(kernel_name=kernel_name, kernel_spec_manager=specs)
+        client.km.kernel_spec_manager = KernelSpecManager(kernel_dirs=[str(job.kernels)])
+    if client.km.client_factory is AsyncKernelClient:
+        client.km.client_factory = Prompt
     client.reset_execution_trackers()
     start: dict[str, Any] = {"env": job.environment()}
     if hasattr(client.kernel_manager_class, "transport_encryption"):
@@ -641,6 +644,7 @@ def _drive(
                 output.hold = True  # what follows is written once
                 books.notebook_complete()
                 output.begin_last()  # while the kernel ends
+                run_sync(end_kernel)(client.km)
     finally:
         books.cleanup_pbar()
 

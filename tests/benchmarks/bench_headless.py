@@ -6,6 +6,7 @@ loaded in the kernel where it can be, the output on disk throughout.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import sys
@@ -42,6 +43,9 @@ def main(*words: str) -> None:
     from jupyter_mlops.pipelines import RunResult, run_notebook
     from jupyter_mlops.project import Project
 
+    # What is installed has its bytecode; a kernel that may not write ours would compile it in every run.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    compileall.compile_dir(str(Path(__file__).parents[2] / "jupyter_mlops"), quiet=2)
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
         project = Project.open(Path(name))
