@@ -575,8 +575,8 @@ class Store:
         """The cell runs that read a value, file or source of that content, newest first."""
         return self._in_role("used", digest, name)
 
-    def registered(self, content: Digest, *, name: str) -> list[Digest]:
-        """The versions of a model that hold that content, newest first."""
+    def registered(self, content: Digest, *, name: str | None = None) -> list[Digest]:
+        """The versions of models, or of one model, that hold that content, newest first."""
         return self._in_role("registered", content, name)
 
     def built_on(self, digest: Digest) -> list[Digest]:

@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from sklearn.linear_model import LinearRegression
+from sklearn.tree import DecisionTreeRegressor
 
 from jupyter_mlops import cli
 from jupyter_mlops.environment import EnvironmentDiff
@@ -27,7 +29,8 @@ from jupyter_mlops.pipelines import run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import CellEnded, CellStarted, CheckResult, Digest, RunStarted
 from jupyter_mlops.reproduce.causes import Situation, causes
-from jupyter_mlops.reproduce.comparing import Sides, Tolerance, numbers_close, steady
+from jupyter_mlops.reproduce.comparing import NotTold, Sides, Tolerance, numbers_close, steady
+from jupyter_mlops.reproduce.contents import unlike
 from jupyter_mlops.reproduce.past import past
 from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, verify
 from jupyter_mlops.views import subject
@@ -606,12 +609,153 @@ def test_numbers_are_kept_only_where_displays_are(case: Case, session: Callable[
     assert made.numbers == [1.5]
 
 
+NUDGED = (
+    "import numpy as np\nfrom sklearn.ensemble import RandomForestRegressor\n"
+    "from sklearn.linear_model import LinearRegression\nfrom sklearn.pipeline import make_pipeline\n"
+    "from sklearn.preprocessing import StandardScaler\nnudge = float(open('nudge.txt').read())",
+    "x = np.sqrt(np.arange(120.0)).reshape(60, 2)\ny = x @ [2.0, -1.0] + nudge * x[:, 0]",
+    "line = make_pipeline(StandardScaler(), LinearRegression()).fit(x, y)",
+    "forest = RandomForestRegressor(n_estimators=3, random_state=0).fit(x, y)",
+)
+
+
+def nudged(case: Case, *cells: str, near: float = 0.5 + 1e-12) -> None:
+    """Run cells that read a number, and change it a little."""
+    (case.folder / "nudge.txt").write_text("0.5")
+    case.ran(*cells)
+    (case.folder / "nudge.txt").write_text(repr(near))
+
+
+def of(found: Verification, name: str) -> tuple[str, str, str]:
+    """How a variable differs, by what that was told, and where or why not."""
+    (one,) = (one for cell in found.cells for one in cell.differences if (one.what, one.name) == ("variable", name))
+    return one.how, one.basis, one.detail
+
+
+NEAR = Tolerance(rtol=1e-9, atol=1e-9)
+ALL_NUMBERS = "all its numbers, of the kept values"
+BY_DIGEST = "digests of the whole content"
+
+
+@pytest.fixture
+def seal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of the test's own for what checkpoints seal."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def test_registered_models_whose_learned_numbers_are_near_are_equal_within_a_tolerance(case: Case, seal: None) -> None:
+    nudged(case, *NUDGED, "%mlops register line line", "%mlops register forest forest")
+    found = case.again(tolerance=NEAR)
+    assert of(found, "line") == of(found, "forest") == ("within tolerance", ALL_NUMBERS, "")
+    assert verdicts(found)["c3"] == verdicts(found)["c4"] == "within tolerance"
+    assert bool(found)
+    found = case.again(tolerance=Tolerance(rtol=1e-16))
+    how, basis, where = of(found, "line")
+    assert (how, basis) == ("differs", BY_DIGEST)
+    assert ".steps[1][1]" in where
+    assert of(found, "forest")[0] == "differs"
+
+
+def test_a_model_that_learned_something_else_differs_whatever_its_size(case: Case, seal: None) -> None:
+    saw = "x = np.arange(60.0)[:, None]\ny = x[:, 0] % (7 if nudge < 0.6 else 2)"
+    nudged(case, NUDGED[0], saw, NUDGED[3], "%mlops register forest forest", near=0.75)
+    found = case.again(tolerance=Tolerance(atol=1000))
+    how, _, where = of(found, "forest")
+    assert (how, where.startswith(".estimators_")) == ("differs", True)
+
+
+def test_a_model_that_nobody_kept_differs_and_it_is_said_that_it_could_not_be_told(case: Case) -> None:
+    nudged(case, *NUDGED)
+    why = "whether it is within the tolerance is not known: its value was not kept"
+    assert of(case.again(tolerance=NEAR), "forest") == ("differs", BY_DIGEST, why)
+
+
+def test_a_model_registered_as_a_pickle_is_not_loaded_to_be_compared(case: Case) -> None:
+    nudged(case, *NUDGED, "%mlops register line line --format pickle")
+    why = "whether it is within the tolerance is not known: it was registered as a pickle, which is not loaded"
+    assert of(case.again(tolerance=NEAR), "line") == ("differs", BY_DIGEST, why)
+
+
+def test_values_that_checkpoints_keep_are_held_against_each_other_number_by_number(case: Case, seal: None) -> None:
+    nudged(
+        case, "%mlops checkpoint on", *NUDGED,
+        "table = __import__('pandas').DataFrame({'n': range(60), 'y': y, 's': 'a'})\n"
+        "deep = {'w': [[nudge * k for k in range(100)], 'text']}",
+        "class Own:\n    pass\n\nown = Own()\nown.rate = nudge", "pass",
+    )  # fmt: skip
+    found = case.again(tolerance=NEAR)
+    for name in ("line", "forest", "table", "deep"):
+        assert of(found, name)[:2] == ("within tolerance", ALL_NUMBERS), name
+    why = "whether it is within the tolerance is not known: it holds code, which is not run here"
+    assert of(found, "own") == ("differs", BY_DIGEST, why)
+    found = case.again(tolerance=Tolerance(rtol=1e-16))
+    assert of(found, "deep") == ("differs", BY_DIGEST, "['w'][0][1]")
+
+
+def test_numbers_in_another_order_have_the_same_ranges_and_are_told_apart_where_they_are_kept(
+    case: Case, seal: None
+) -> None:
+    numbers = "import numpy as np\nxs = np.array([float(x) for x in open('xs.txt').read().split()])"
+    for first, how in (("pass", "within tolerance"), ("%mlops checkpoint on", "differs")):
+        (case.folder / "xs.txt").write_text(" ".join(map(str, range(100))))
+        case.ran(first, numbers, "pass")
+        (case.folder / "xs.txt").write_text(" ".join(map(str, reversed(range(100)))))
+        assert of(case.again(tolerance=Tolerance(rtol=1e-9)), "xs")[0] == how
+
+
+class Odd:
+    """Of no library whose objects tell their parts."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        (1.0, 1.0 + 1e-12, None), (1.0, 1.1, "its value"), (1, 1.0, "its type"), (float("nan"), float("nan"), None),
+        (float("inf"), float("-inf"), "its value"), ([1.0, "a"], [1.0, "b"], "[1]"), ([1.0], [1.0, 2.0], "its length"),
+        ({"a": 1.0}, {"b": 1.0}, "its keys"), ((True, None), (False, None), "[0]"), (1j, 1j + 1e-12, None),
+        (1j, 1.1j, "(an array of complex128)"),
+        (np.array([1.0, np.nan, np.inf]), np.array([1.0 + 1e-12, np.nan, np.inf]), None),
+        (np.array([1.0, np.inf]), np.array([1.0, 2.0]), "(an array of float64)"),
+        (np.array([1.0], np.float32), np.array([1.0]), "its shape"),
+        (np.array([(1, 0.5)], "i8,f8"), np.array([(1, 0.5 + 1e-12)], "i8,f8"), None),
+        (np.array([(1, 0.5)], "i8,f8"), np.array([(1, 0.6)], "i8,f8"), "['f1'] (an array of float64)"),
+        (np.array([1.0, "a"], object), np.array([1.0 + 1e-12, "a"], object), None),
+        (np.array(["NaT", "2020-01-01"], "M8[D]"), np.array(["NaT", "2020-01-01"], "M8[D]"), None),
+        (np.array(["2020-01-01"], "M8[D]"), np.array(["2020-01-02"], "M8[D]"), "(an array of datetime64[D])"),
+        (np.float64(1), np.float64(1 + 1e-12), None), (np.float64(1), np.float64(2), "(an array of float64)"),
+        (pd.DataFrame({"x": [1.0, None]}), pd.DataFrame({"x": [1.0 + 1e-12, None]}), None),
+        (pd.DataFrame({"x": [1.0, None]}), pd.DataFrame({"x": [1.0, 2.0]}), "['x']"),
+        (pd.DataFrame({"x": [1.0]}), pd.DataFrame({"y": [1.0]}), ".columns"),
+        (pd.Series(["a"]), pd.Series(["b"]), "its values"),
+        (pd.Series([1.0], index=[0]), pd.Series([1.0], index=[1]), ".index"),
+    ],
+)  # fmt: skip
+def test_two_values_are_near_in_every_number_and_the_same_in_all_else(old: Any, new: Any, where: str | None) -> None:
+    assert unlike(old, new, Tolerance(rtol=1e-9)) == where
+    assert unlike(new, old, Tolerance(rtol=1e-9)) == where
+
+
+def test_whole_numbers_in_an_estimator_have_to_be_the_same_and_circles_end() -> None:
+    trees = [DecisionTreeRegressor(max_depth=depth).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 5.0]) for depth in (1, 2)]
+    assert unlike(trees[0], trees[1], Tolerance(atol=10)) == ".max_depth"
+    one, other = (LinearRegression().fit([[0.0], [1.0]], [0.0, top]) for top in (1.0, 1.0 + 1e-12))
+    assert unlike(one, other, Tolerance(atol=1e-9)) is None
+    other.rank_ = 2
+    assert unlike(one, other, Tolerance(atol=10)) == ".rank_"
+    circles: list[list[Any]] = [[1.0], [1.0 + 1e-12]]
+    for circle in circles:
+        circle.append(circle)
+    assert unlike(*circles, Tolerance(rtol=1e-9)) is None
+    with pytest.raises(NotTold, match="Odd, whose parts are not known"):
+        unlike([Odd()], [Odd()], Tolerance(rtol=1))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "close"),
     [
         ("x 1.0", "x 1.0000001", True), ("x 1.0", "y 1.0", False), ("1 2", "1", False), ("nan", "nan", True),
         ("nan", "1", False), ("-1e-9", "1e-9", False), ("a1b", "a2b", False), ("  1.25 ab", " 1.2500001 ab", True),
-        ("v1.2.3", "v1.2.4", False),
+        ("v1.2.3", "v1.2.4", False), ("inf", "-inf", False), ("inf", "5", False), ("inf", "inf", True),
     ],
 )  # fmt: skip
 def test_texts_are_close_only_if_all_but_their_numbers_is_the_same(old: str, new: str, close: bool) -> None:

@@ -161,7 +161,8 @@ class Hooks:
         session = self.session
         session.open()
         if session.checkpoints is not None:
-            session.checkpoints.settle(session.project.settings.budget_ms / 1000)
+            # in a headless run nobody waits at the keyboard: there a cell begins when all is kept
+            session.checkpoints.settle(None if session.project.headless else session.project.settings.budget_ms / 1000)
         session.settle()
         one = Open(info, threading.get_ident())
         if self._open:

@@ -130,6 +130,8 @@ class Job:
         Told when the run is on record, and when a cell begins and ends.
     keeps
         Whether what it follows from and what it leaves is kept, for a cache.
+    checkpoints
+        Whether the kernel's variables are kept after each cell.
     """
 
     def __init__(
@@ -146,6 +148,7 @@ class Job:
         kernels: Path | None = None,
         on_event: OnEvent | None = None,
         keeps: bool = False,
+        checkpoints: bool = False,
     ) -> None:
         self.project = project
         self.notebook = notebook
@@ -158,6 +161,7 @@ class Job:
         self.kernels = kernels
         self.on_event = on_event
         self.keeps = keeps
+        self.checkpoints = checkpoints
         self.since = time.time_ns()
         self.loaded: Digest | None = None
         """The object that holds what the kernel had loaded at its end, where that was asked."""
@@ -804,14 +808,20 @@ class _Cells:
             self._gap(f"the kernel's language is {language or 'unknown'}, and only Python's cells are recorded")
             return
         # An expression leaves no name behind, and a silent request neither counts nor shows.
-        load = "get_ipython().extension_manager.load_extension('jupyter_mlops')"
-        request = self.client.kc.execute("", silent=True, store_history=False, user_expressions={"load": load})
-        answer = (await self._ask(await ensure_async(request))).get("user_expressions", {}).get("load", {})
+        expressions = {"load": "get_ipython().extension_manager.load_extension('jupyter_mlops')"}
+        if self.job.checkpoints:
+            expressions["keep"] = "get_ipython().run_line_magic('mlops', 'checkpoint on').ok"
+        request = self.client.kc.execute("", silent=True, store_history=False, user_expressions=expressions)
+        answers = (await self._ask(await ensure_async(request))).get("user_expressions", {})
+        answer = answers.get("load", {})
         said = str(answer.get("data", {}).get("text/plain", ""))
         if answer.get("status") != "ok" or said not in ("None", "'already loaded'"):
             why = f"{answer.get('ename')}: {answer.get('evalue')}" if answer.get("ename") else said or "no answer"
             self._gap(f"jupyter_mlops could not be loaded in the kernel ({why}), so no cell was recorded")
             return
+        if self.job.checkpoints and answers.get("keep", {}).get("status") != "ok":
+            why = str(answers.get("keep", {}).get("evalue", "no answer"))
+            self.job.gaps.append(Gap(subject="variables", reason=f"they were not kept: {why}"))
         if self.job.secrets:
             # A request for input is answered on a channel of its own: the values stand in no request.
             teach = f"__import__('jupyter_mlops.capture').capture.learn(get_ipython().kernel.getpass({TEACH!r}))"

@@ -106,6 +106,7 @@ def run_notebook(
     kernels: Path | None = None,
     on_event: OnEvent | None = None,
     cache: str = "off",
+    checkpoints: bool = False,
 ) -> RunResult:
     """Run a notebook headless, with parameters, and put the run on record.
 
@@ -136,6 +137,8 @@ def run_notebook(
     cache
         ``notebook``: nothing is run where a run on record was asked for in the same words, and nothing has changed that
         it followed from; files of it that are gone are put back. ``off``: it is run.
+    checkpoints
+        Keep the kernel's variables after each cell.
 
     Returns
     -------
@@ -163,7 +166,7 @@ def run_notebook(
         project, path.absolute(), asked.parameters, secrets=asked.secrets, cwd=(cwd or path.parent).absolute(),
         timeout=timeout, cell_timeout=cell_timeout, recorded=True, kernels=kernels, on_event=on_event,
         # The record does not know whether secrets are those of another run.
-        keeps=cache == "notebook" and not asked.secrets,
+        keeps=cache == "notebook" and not asked.secrets, checkpoints=checkpoints,
     )  # fmt: skip
     job.book = book
     if job.keeps:

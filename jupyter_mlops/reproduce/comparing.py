@@ -5,7 +5,8 @@ Variables and files are compared by digest, so by all of their content. What is 
 is volatile by nature was put aside (`VOLATILE`): these rules are all, and are written down in ``docs/reproducing.md``.
 
 A tolerance applies to numbers that are on record as numbers: metrics, parameters, and those in texts that were kept. A
-variable whose digest differs is within tolerance only where its numbers are at hand on both sides.
+variable whose digest differs is within tolerance only where its numbers, its value or its ranges are at hand on both
+sides; of a model whose value is not, that is said.
 """
 
 from __future__ import annotations
@@ -39,13 +40,23 @@ class Tolerance(msgspec.Struct, frozen=True):
         return self.rtol > 0 or self.atol > 0
 
     def close(self, old: float, new: float) -> bool:
-        """Whether two numbers lie within it; NaN equals NaN."""
+        """Whether two numbers lie within it; NaN equals NaN, and nothing lies near an infinity."""
         if math.isnan(old) or math.isnan(new):
             return math.isnan(old) and math.isnan(new)
+        if math.isinf(old) or math.isinf(new):
+            return old == new
         return old == new or abs(old - new) <= self.atol + self.rtol * abs(old)
 
 
 EXACT: Final = Tolerance()
+
+
+class NotTold(Exception):
+    """Whether two values lie within a tolerance can not be told. Its text is the reason."""
+
+
+def _not_kept(_old: Artifact, _new: Artifact, _tolerance: Tolerance) -> str | None:
+    raise NotTold("its value was not kept")
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,12 +96,16 @@ class Sides(msgspec.Struct, frozen=True, kw_only=True):
         Texts that name the one folder where it ran and the other: each pair is the same thing.
     moved
         Whether two variables that differ are the same path in the two folders.
+    apart
+        Where the values of two variables, brought back, lie apart by more than a tolerance: None where nowhere.
+        Raises `NotTold` where they can not be brought back.
     """
 
     old: Bytes
     new: Bytes
     places: tuple[tuple[str, str], ...] = ()
     moved: Callable[[Artifact, Artifact], bool] = lambda _, __: False
+    apart: Callable[[Artifact, Artifact, Tolerance], str | None] = _not_kept
 
 
 # -- what is volatile by nature --------------------------------------------------------------------------------------
@@ -124,6 +139,9 @@ _NUMBER: Final = re.compile(
     r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]\d)|\b(?:nan|NaN|inf|Infinity)\b"
 )
 _NUMBERS: Final = "its numbers"
+_VALUES: Final = "all its numbers, of the kept values"
+_WORDS: Final = frozenset({"str", "bytes", "bool", "function", "type", "builtin_function_or_method"})
+"""Types that hold no number: no tolerance is asked about them."""
 _RANGES: Final = "count, least, greatest, mean and standard deviation"
 _TEXTS: Final = ("text/", "image/svg", "application/json")
 
@@ -228,30 +246,42 @@ def _variable(old: Artifact, new: Artifact, sides: Sides, tolerance: Tolerance) 
         yield Difference(what="variable", name=old.name, how=UNKNOWN, detail=detail)
     elif not sides.moved(old, new):
         facts = [_facts(one, read) for one, read in ((old, sides.old), (new, sides.new))]
-        basis = _within(old, new, facts[0], facts[1], tolerance) if tolerance else ""
+        basis, why = _within(old, new, (facts[0], facts[1]), sides, tolerance) if tolerance else ("", "")
+        told = [part for part in (parts_changed(facts[0], facts[1]), why) if part]
         yield Difference(
             what="variable", name=old.name, how=TOLERANCE if basis else DIFFERS, old=_shape(old, facts[0]),
-            new=_shape(new, facts[1]), detail=parts_changed(facts[0], facts[1]),
+            new=_shape(new, facts[1]), detail="; ".join(told),
             basis=basis or "digests of the whole content",
         )  # fmt: skip
 
 
 def _within(
-    old: Artifact, new: Artifact, before: Mapping[str, Any], after: Mapping[str, Any], tolerance: Tolerance
-) -> str:
-    """By what a value is within a tolerance, empty where it is not: its own numbers, else its parts' ranges."""
-    if before.get("shape") != after.get("shape"):
-        return ""
+    old: Artifact, new: Artifact, facts: tuple[Mapping[str, Any], Mapping[str, Any]], sides: Sides, tolerance: Tolerance
+) -> tuple[str, str]:
+    """By what a value is within a tolerance, empty where it is not; and where it is not, or why nobody can tell."""
+    before, after = facts
+    if before.get("shape") != after.get("shape") or old.type in _WORDS:
+        return "", ""
     if old.numbers or new.numbers:
-        return _NUMBERS if values_close(list(old.numbers), list(new.numbers), tolerance) else ""
-    ranges = [facts.get("summary") for facts in (before, after)]
-    if not all(isinstance(one, dict) for one in ranges) or _schema(before) != _schema(after):
-        return ""
+        return (_NUMBERS if values_close(list(old.numbers), list(new.numbers), tolerance) else ""), ""
+    try:
+        where = sides.apart(old, new, tolerance)
+    except NotTold as stop:
+        if all(isinstance(one.get("summary"), dict) for one in facts):
+            return (_RANGES if _ranges_close(before, after, tolerance) else ""), ""
+        return "", f"whether it is within the tolerance is not known: {stop}"
+    return ("", where) if where is not None else (_VALUES, "")
+
+
+def _ranges_close(before: Mapping[str, Any], after: Mapping[str, Any], tolerance: Tolerance) -> bool:
+    """Whether the ranges of what differs in two tables or arrays lie within a tolerance."""
+    if _schema(before) != _schema(after):
+        return False
+    old, new = before["summary"], after["summary"]
     changed = columns_changed(before, after) or [""]
-    told = all(one.get(name) and "mean" in one[name] for one in ranges if one is not None for name in changed)
-    if not told:
-        return ""  # a column of texts has no range
-    return _RANGES if all(values_close(ranges[0][name], ranges[1][name], tolerance) for name in changed) else ""  # type: ignore[index]
+    if not all(side.get(name) and "mean" in side[name] for side in (old, new) for name in changed):
+        return False  # a column of texts has no range
+    return all(values_close(old[name], new[name], tolerance) for name in changed)
 
 
 def _schema(facts: Mapping[str, Any]) -> Any:

@@ -48,6 +48,7 @@ from jupyter_mlops.reproduce.comparing import (
     compare,
     verdict,
 )
+from jupyter_mlops.reproduce.contents import Contents, unlike
 from jupyter_mlops.reproduce.create import CreateFailed, create_for, empty_folder
 from jupyter_mlops.reproduce.past import Past, environment_of
 from jupyter_mlops.reproduce.slicing import SliceRefused, Target, slice_for, target_of
@@ -349,6 +350,7 @@ class _Work:
         self.environ: dict[str, str] = dict(project.environ)
         self.out: Checkout
         self.copy: Project
+        self.kept = Contents(project.store, past.cells)
         self.recorded: Environment
         self.names: set[str]
 
@@ -528,7 +530,7 @@ class _Work:
         cwd = self._cwd(path)
         result = pipelines.run_notebook(
             path, output=self.place / "again.ipynb", project=self.copy, timeout=self.wanted.timeout, cwd=cwd,
-            kernels=self.kernels,
+            kernels=self.kernels, checkpoints=self._keeps(),
         )  # fmt: skip
         if result.run is None or any(gap.blocks for gap in result.gaps):
             raise CouldNot(
@@ -542,6 +544,10 @@ class _Work:
         found = [one for one in self.copy.store.cell_runs(run=result.run, newest_first=False) if not one.started.parent]
         by_cell = {one.started.cell: one for one in found}
         return [by_cell.get(cell["id"]) for cell in book["cells"]]
+
+    def _keeps(self) -> bool:
+        """Whether the values of the second run are to be kept: there are values of the first to be held against."""
+        return bool(self.wanted.tolerance) and any(self.kept.has(one) for run in self.cells for one in run.outputs)
 
     def _notebook(self) -> dict[str, Any]:
         book = notebook_of(msgspec.structs.replace(self.past, cells=tuple(self.cells)))
@@ -571,8 +577,15 @@ class _Work:
 
     def compare(self, again: Sequence[CellRun | None]) -> Verification:
         """Hold every cell run against its record."""
-        sides = Sides(old=_reader(self.project.store), new=_reader(self.copy.store), places=self._places(),
-                      moved=self._moved)  # fmt: skip
+        kept = Contents(self.copy.store, [one for one in again if one is not None])
+
+        def apart(old: Artifact, new: Artifact, tolerance: Tolerance) -> str | None:
+            return unlike(self.kept.value(old), kept.value(new), tolerance)
+
+        sides = Sides(
+            old=_reader(self.project.store), new=_reader(self.copy.store), places=self._places(), moved=self._moved,
+            apart=apart,
+        )  # fmt: skip
         differences: dict[int, list[Difference]] = {}
         noted: dict[int, list[Difference]] = {}
         for at, (old, new) in enumerate(zip(self.cells, again, strict=True)):

@@ -165,6 +165,7 @@ def bring(
     space: dict[str, Any] | None = None,
     failures: dict[str, MlopsError] | None = None,
     known: dict[Claim, Digest] | None = None,
+    programs: bool = True,
 ) -> dict[str, Any]:
     """Make kept values again.
 
@@ -183,6 +184,8 @@ def bring(
         Where given, a value that cannot be made again is noted here, and the others are made all the same.
     known
         As `keep` has it: what is read is added.
+    programs
+        Whether what runs may run, where this machine sealed it: texts of cells and classes, pickles.
 
     Returns
     -------
@@ -196,11 +199,11 @@ def bring(
     ValueDiffers
         A value is not what it was when it was kept.
     SealRefused
-        It holds programs, and this machine did not seal it.
+        It holds programs, and this machine did not seal it, or they were not to run.
     """
     found = decode(store.get(manifest), store.size)
     back: dict[str, Any] = {}
-    work = Bringing(found, store, back if space is None else space)
+    work = Bringing(found, store, back if space is None else space, programs=programs)
     for name in found.names if names is None else names:
         try:
             if name not in found.names:

@@ -23,6 +23,7 @@ from jupyter_mlops.values import sealed
 from jupyter_mlops.values.keeping import Bytes, hashes_plainly
 from jupyter_mlops.values.manifest import Manifest, ManifestRefused, unsealed
 from jupyter_mlops.values.memory import lay_out
+from jupyter_mlops.values.sealed import SealRefused
 
 Maker = Callable[["Bringing", list[Any], int], Any]
 """Makes a value of a node: the whole node, and its number for what is made before it is filled."""
@@ -63,10 +64,12 @@ class Bringing:
         Has its objects.
     space
         The variables that functions of the notebook look their globals up in.
+    programs
+        Whether what runs may run.
     """
 
-    def __init__(self, manifest: Manifest, store: Bytes, space: dict[str, Any]) -> None:
-        self.manifest, self.store, self.space = manifest, store, space
+    def __init__(self, manifest: Manifest, store: Bytes, space: dict[str, Any], *, programs: bool = True) -> None:
+        self.manifest, self.store, self.space, self.programs = manifest, store, space, programs
         self.claims: dict[tuple[int, str, tuple[int, ...]], str] = {}
         """Fingerprints of arrays whose bytes were just read and verified, by address, dtype and shape."""
         self._made: dict[int, Any] = {}
@@ -220,6 +223,18 @@ class Bringing:
 
     def program(self, number: Any) -> bytes:
         """Bytes that will run, if this machine sealed the manifest.
+
+        Raises
+        ------
+        SealRefused
+            It did not, or nothing is to run.
+        """
+        if not self.programs:
+            raise SealRefused("kept definitions and programs are not run", cause="it holds code, which is not run here")
+        return self.followed(number)
+
+    def followed(self, number: Any) -> bytes:
+        """Bytes that are data, and that compiled code follows without looking, if this machine sealed the manifest.
 
         Raises
         ------

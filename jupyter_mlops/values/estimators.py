@@ -95,4 +95,4 @@ def _keep_archive(keep: Keeping, value: Any) -> list[Any]:
 
 @maker("sk.archive")
 def _archive(bring: Bringing, node: list[Any], _number: int) -> Any:
-    return load_skops(bring.program(node[1]), ours=True)
+    return load_skops(bring.followed(node[1]), ours=True)
