@@ -194,6 +194,17 @@ def test_what_is_volatile_by_nature_is_no_difference(case: Case) -> None:
     assert case.again().verdict == "identical"
 
 
+def test_what_is_said_only_of_a_slow_run_is_no_difference() -> None:
+    timed = "8.1 μs ± 1 μs per loop (mean ± std. dev. of 2 runs, 1 loop each)\n"
+    slow = (
+        "The slowest run took 4.53 times longer than the fastest. This could mean that an intermediate result is being "
+        "cached.\n"
+    )
+    assert steady(slow + timed + "Compiler time: 0.12 s\n") == steady(timed)
+    usual = "CPU times: user 1 ms, sys: 0 ns, total: 1 ms\nWall time: 1.1 ms\n"
+    assert steady(usual + "Compiler : 120 ms\nParser   : 130 ms\n") == steady(usual)
+
+
 def test_what_mlops_itself_answers_in_a_cell_is_no_difference() -> None:
     from jupyter_mlops.widgets import Text, View
 
