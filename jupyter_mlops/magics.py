@@ -85,6 +85,9 @@ def complete(shell: Any, event: Any) -> list[str]:
     while len(words) > 1 and isinstance(command, click.Group):
         found = command.commands.get(words[0])
         if found is None:
+            found = command.commands.get(getattr(command, "default", ""))
+            words = ["", *words]
+        if found is None:
             return []
         command, words = found, words[1:]
     if isinstance(command, click.Group):

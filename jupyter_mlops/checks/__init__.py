@@ -6,6 +6,7 @@ A `Check` is asked of a `Candidate` and answers with a `Verdict`. Gates are chec
 
 from __future__ import annotations
 
+from jupyter_mlops.checks.contracts import Breach, Contract, Rule, breaches, infer
 from jupyter_mlops.checks.data import (
     Column,
     DataInvalid,
@@ -38,29 +39,37 @@ from jupyter_mlops.checks.gates import (
     parse_gate,
     stale_inputs,
 )
+from jupyter_mlops.checks.leakage import Leakage, leakage
 
 __all__ = [
     "DEFAULT_GATES",
     "Better",
+    "Breach",
     "Candidate",
     "Check",
     "Column",
     "Context",
+    "Contract",
     "DataInvalid",
     "Evaluation",
     "EvaluationInvalid",
     "GateInvalid",
     "History",
     "Interval",
+    "Leakage",
+    "Rule",
     "Signature",
     "Threshold",
     "Verdict",
     "bootstrap",
+    "breaches",
     "columns",
     "compare",
     "direction",
     "dtype_named",
     "evaluation",
+    "infer",
+    "leakage",
     "metrics",
     "parse_gate",
     "profile",

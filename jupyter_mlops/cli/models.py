@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from jupyter_mlops.cli.tree import Place, here, mlops
+from jupyter_mlops.cli.reading import content
+from jupyter_mlops.cli.tree import Place, Verb, here, mlops
 
 if TYPE_CHECKING:
+    from jupyter_mlops.registry.contracts import Data
     from jupyter_mlops.widgets import View
 
 
@@ -61,17 +63,110 @@ def models(place: Place, name: str | None) -> View:
     return views.model(place.registry, name, gates=asked)
 
 
-@mlops.command()
+class Asking(click.Group):
+    """The questions that can be asked; without one of their names, that of a model's gates."""
+
+    command_class = Verb
+    default = "model"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what is no question's name for a model's."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+@mlops.group(cls=Asking)
+def check() -> None:
+    """Ask about a model's gates (the word `model` may be left out), data, or a test set."""
+
+
+@check.command(name="model")
 @click.argument("model")
 @click.option("-g", "--gate", "gates", multiple=True, help="What to ask, as in `roc_auc>=0.8`, `signature`, `history`.")
 @click.option("--for", "alias", default="production", show_default=True, help="Ask what this alias demands.")
 @here
-def check(place: Place, model: str, gates: tuple[str, ...], alias: str) -> View:
+def check_model(place: Place, model: str, gates: tuple[str, ...], alias: str) -> View:
     """Ask a MODEL version the gates of an alias, or those given. Ends with 1 if one is not passed."""
     from jupyter_mlops import views
 
     asked = gates or tuple(place.project.settings.gates.get(alias, place.project.settings.gates.get("*", ())))
     return views.checks(place.registry.check(model, asked, alias=alias), title=f"{model} for @{alias}")
+
+
+_warn: Final = click.option("--warn", is_flag=True, help="In a notebook: only say so, and let the cell go on.")
+
+
+@check.command(name="data")
+@click.argument("data")
+@click.option("--against", required=True, help="What it is to be like: a table, a run, a model, or a pandera schema.")
+@click.option("--ranges", is_flag=True, help="Numbers are to stay between the least and the greatest there.")
+@_warn
+@here
+def check_data(place: Place, data: str, against: str, ranges: bool, warn: bool) -> View:
+    """Hold DATA (a variable, a file, a name on record) to what good data or a schema says. Ends with 1 if it breaks it.
+
+    In a notebook a broken contract is an error, so that nothing is trained on what follows.
+    """
+    from jupyter_mlops import views
+    from jupyter_mlops.registry import contracts
+
+    result = contracts.check_data(
+        place.project, _data(place, data), _good(place, against, data, ranges), source=against, ranges=ranges,
+        context=place.session.context() if place.session else None,
+    )  # fmt: skip
+    return views.contract(result, strict=place.variables is not None and not warn)
+
+
+@check.command(name="leakage")
+@click.argument("train")
+@click.argument("test")
+@click.option("--on", metavar="COLUMN[,COLUMN]", help="The columns that make a row; all that both have unless given.")
+@click.option("--allow", type=click.FloatRange(0, 1), default=0.0, help="The share of rows that may be there.")
+@_warn
+@here
+def check_leakage(place: Place, train: str, test: str, on: str | None, allow: float, warn: bool) -> View:
+    """Find the rows of TEST that are in TRAIN (variables, or files). Ends with 1 if there are any.
+
+    Rows are compared by content, whatever index, order or types they are kept in.
+    """
+    from jupyter_mlops import views
+    from jupyter_mlops.registry import contracts
+
+    result = contracts.check_leakage(
+        place.project, _data(place, train), _data(place, test), allow=allow,
+        on=tuple(name.strip() for name in on.split(",")) if on else (),
+        context=place.session.context() if place.session else None,
+    )  # fmt: skip
+    return views.contract(result, strict=place.variables is not None and not warn)
+
+
+def _data(place: Place, what: str) -> Data:
+    """A table that a word means: at hand, or what is on record of it."""
+    from jupyter_mlops.records import Artifact
+    from jupyter_mlops.registry.contracts import Data
+
+    found = content(place, what)
+    if found is not None:
+        live = place.variables is not None and what in place.variables
+        return Data(name=what, table=found[0], path=Path(what) if not live and Path(what).is_file() else None)
+    value = place.subject(what).value
+    return Data(name=what, artifact=value if isinstance(value, Artifact) else None)
+
+
+def _good(place: Place, against: str, name: str, ranges: bool) -> Any:
+    """What data is held to: a table or schema at hand, a schema's file, or what is on record."""
+    from jupyter_mlops.registry import contracts
+
+    if place.variables is None or against not in place.variables:
+        path = Path(against)
+        if path.suffix.lower() in (".yaml", ".yml", ".json") and path.is_file():
+            return contracts.read_schema(path)
+    found = content(place, against)
+    if found is not None:
+        return found[0]
+    value = place.subject(against).value
+    return contracts.recorded(place.project.store, value, name, source=against, ranges=ranges)
 
 
 @mlops.command()

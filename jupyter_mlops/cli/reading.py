@@ -53,7 +53,7 @@ def diff(place: Place, old: str, new: str, key: str | None) -> View:
     from jupyter_mlops import compare, views
 
     columns = tuple(name.strip() for name in key.split(",")) if key else ()
-    before, after = (_content(place, what) for what in (old, new))
+    before, after = (content(place, what) for what in (old, new))
     if before is not None and after is not None:
         found = compare.values(before[0], after[0], key=columns)
         return views.difference(found, title=f"{old} → {new}")
@@ -65,7 +65,7 @@ def diff(place: Place, old: str, new: str, key: str | None) -> View:
     return views.diff(place.project, place.subject(old), place.subject(new))
 
 
-def _content(place: Place, what: str) -> tuple[Any] | None:
+def content(place: Place, what: str) -> tuple[Any] | None:
     """The value itself that a reference means, in a tuple of its own, where it is at hand."""
     from jupyter_mlops import compare
     from jupyter_mlops.records import Artifact

@@ -112,7 +112,7 @@ class _Table(msgspec.Struct, frozen=True):
     def columns(self, store: Store) -> list[str]:
         """The names of its columns as the value has them, or else as the record says; none where neither tells."""
         if self.value is None:
-            return [column.name for column in _schema(self.artifact, store)]
+            return [column.name for column in recorded_columns(self.artifact, store)]
         try:
             return [name for name, _ in checks.columns(self.value)] if getattr(self.value, "ndim", 2) == 2 else []
         except checks.DataInvalid:
@@ -129,7 +129,7 @@ def _from(table: _Table, model: object, *, named: bool, store: Store) -> Trainin
     if table.value is not None:
         signature = checks.signature_of(table.value, task=task_of(model), source=source)
     else:
-        found = _schema(table.artifact, store)
+        found = recorded_columns(table.artifact, store)
         signature = checks.Signature(inputs=tuple(found), task=task_of(model), named=named, source=source)
     return Training(inputs=table.value, signature=signature, artifacts=(table.artifact,))
 
@@ -174,7 +174,7 @@ def _value(context: RunContext, name: str) -> Any:
         return None
 
 
-def _schema(one: Artifact, store: Store) -> list[checks.Column]:
+def recorded_columns(one: Artifact, store: Store) -> list[checks.Column]:
     """The columns that a recorded table's facts speak of. Whether any had missing values, they do not say."""
     if one.facts is None:
         return []

@@ -8,7 +8,7 @@ from jupyter_mlops.views.diffs import diff, difference
 from jupyter_mlops.views.environments import environment, environment_diff
 from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
 from jupyter_mlops.views.pipelines import mermaid, pipeline_found, pipeline_run, pipeline_shown
-from jupyter_mlops.views.registry import checks, model, model_version, models, moved
+from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
 from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
 from jupyter_mlops.views.runs import parameters, run_result, runs, step_result, targets
 from jupyter_mlops.views.showing import show
@@ -28,6 +28,7 @@ __all__ = [
     "checkpointing",
     "checkpoints",
     "checks",
+    "contract",
     "created",
     "diff",
     "difference",

@@ -137,6 +137,43 @@ def checks(found: Sequence[CheckResult], *, title: str) -> View:
     )
 
 
+def contract(result: CheckResult, *, strict: bool = False) -> View:
+    """What was asked of data, and answered.
+
+    Raises
+    ------
+    ContractBroken
+        The answer is no, and that is to be an error.
+    """
+    from jupyter_mlops.registry.contracts import LEAKAGE, ContractBroken
+
+    if strict and not result.passed:
+        raise ContractBroken(result)
+    told = result.evidence
+    blocks: list[Block] = []
+    if result.check == LEAKAGE:
+        facts = [("compared on", ", ".join(told["on"])), ("rows", f"{told['train']:,} and {told['test']:,}")]
+        facts += [("only in one", ", ".join(told["ignored"]))] if told["ignored"] else []
+        blocks.append(Facts(facts))
+        if told["pairs"]:
+            rows = [(f"{test:,}", f"{train:,}") for test, train in told["pairs"][:10]]
+            more = told["test_rows"] - len(rows)
+            blocks.append(Table(("row of the test set", "the same in the training set"), rows, right=frozenset({0, 1})))
+            blocks += [Text(f"and {more:,} more", tone="dim")] if more > 0 else []
+    elif told["breaches"]:
+        found = [
+            (one.get("column") or "—", one["what"], "" if one.get("rows") is None else f"{one['rows']:,}",
+             ", ".join(map(str, one.get("first", ()))), ", ".join(map(repr, one.get("examples", ()))))
+            for one in told["breaches"]
+        ]  # fmt: skip
+        headings = ("column", "what is wrong", "rows", "the first", "as in")
+        blocks.append(Table(headings, found, right=frozenset({2})))
+    blocks += [Text(f"Not known: {one}.", tone="dim") for one in told.get("unknown", ())]
+    return View(
+        title=f"{tick(result.passed)} {result.summary}", blocks=blocks, data=result, ok=result.passed
+    )  # fmt: skip
+
+
 def moved(registry: LocalRegistry, model_: str, alias: str) -> View:
     """Where an alias points now."""
     name = model_.removeprefix("models:/").partition("@")[0].partition("/")[0]

