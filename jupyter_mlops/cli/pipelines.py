@@ -37,7 +37,9 @@ def infer(place: Place, notebooks: tuple[Path, ...], output: Path, force: bool) 
     if output.exists() and not force:
         raise WrongUse(f"{output} is there already", next="give another name with -o, or replace it with --force")
     project = place.project
-    seen = [running.observed(project, notebook) for notebook in dict.fromkeys(notebooks)]
+    # A pattern such as *.ipynb also finds what headless runs have left.
+    given = [one for one in dict.fromkeys(notebooks) if len(notebooks) == 1 or not running.is_output(project, one)]
+    seen = [running.observed(project, notebook) for notebook in given]
     found = graph.infer(seen, output.absolute().parent, project.path)
     graph.write(found, output)
     return views.pipeline_found(found, output, graph.text_of(found))

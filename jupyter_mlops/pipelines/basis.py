@@ -36,6 +36,10 @@ _VARIABLE: Final = re.compile(r"""environ\s*(?:\.get\s*\(|\[)\s*["']([^"']+)["']
 _READS_VARIABLES: Final = frozenset({"os.environ", "os.getenv"})
 _UNSEEN: Final = frozenset({"processes", "modules", "files", "sources", "cell", "session", "network", "cells"})
 """Subjects of gaps behind which an input may be hidden."""
+_TELLS_OF_THE_MACHINE: Final = re.compile(
+    r"a subprocess ran \((?:lscpu|nproc|uname|arch|getconf|sysctl|ldconfig|nvidia-smi)\)"
+)
+"""Programs that libraries ask how many cores there are and the like: they read no data."""
 _IMPORT: Final = re.compile(r"^\s*(?:import|from)\s+([A-Za-z_]\w*)", re.MULTILINE)
 _SCANNED: Final = 1 << 20  # bytes of a text that is searched for secrets before it is kept
 
@@ -238,6 +242,8 @@ class Doings:
         else:
             self.never.append(f"{where} has no end on record")
         for gap in one.gaps:
+            if _TELLS_OF_THE_MACHINE.match(gap.reason):
+                continue
             if gap.blocks or gap.subject in _UNSEEN or gap.subject in self.read:
                 self.never.append(f"{where}: {gap.subject}: {gap.reason}")
         for file in one.files_written:

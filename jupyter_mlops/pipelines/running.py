@@ -447,6 +447,14 @@ def states(project: Project, pipeline: Pipeline) -> dict[str, State]:
     return found
 
 
+def is_output(project: Project, notebook: Path) -> bool:
+    """Whether a notebook is one that a headless run has left, and was never run itself."""
+    from jupyter_mlops.pipelines.parameters import read_notebook
+
+    left = (read_notebook(notebook).get("metadata") or {}).get("papermill")
+    return bool(left) and not project.store.cell_runs(notebook=project.relative(notebook), limit=1)
+
+
 def observed(project: Project, notebook: Path) -> Observed:
     """What a notebook was seen to do, in its last headless run that got to its end, or failing that its last session.
 
