@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _MEMORY: Final = Path(":memory:")
 _PATIENCE: Final = 20.0  # seconds to wait for another process that brings the index up to date
 _BELIEVED: Final = 3600.0  # seconds that a stamp stands for the bytes: a medium decays without telling the file system
-SCHEMA: Final = 3
+SCHEMA: Final = 4
 _PARTS: Final = ("index.sqlite", "index.sqlite-journal", "index.sum", "index.sum.new")
 _TABLES: Final = """
 create table files (id integer primary key, name text unique, inode integer, size integer, changed integer,
@@ -71,7 +71,7 @@ _ABOUT: Final = {
 }  # fmt: skip
 _ROLES: Final = {
     "inputs": "used", "files_read": "used", "sources": "used", "modules": "used",
-    "outputs": "made", "files_written": "made", "displays": "made",
+    "outputs": "made", "files_written": "made", "displays": "made", "recall": "recalls",
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import getpass
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         What `promote` demands of a model before an alias may point to it, by alias; ``"*"`` for any other.
     targets
         Where notebooks can run, by name: a table of ``kind`` and what that kind of target can be told.
+    cache
+        What headless runs do not do again unless they are told otherwise: ``cells`` that did it before, or nothing.
     """
 
     budget_ms: int = 250
@@ -61,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_files_mb: int = 512
     gates: dict[str, list[str]] = {}
     targets: dict[str, dict[str, Any]] = {}
+    cache: Literal["off", "cells"] = "off"
 
 
 class Project:

@@ -408,7 +408,7 @@ class RunStarted(Record, frozen=True, kw_only=True):
 
     KIND = "run.started"
     OPEN = frozenset({"trigger"})
-    BUILDS_ON = ("parent",)
+    BUILDS_ON = ("parent", "resumes")
 
     trigger: str
     """``session`` (a person's kernel), ``papermill``, ``pipeline``, ``shell``, ``ci``."""
@@ -419,6 +419,8 @@ class RunStarted(Record, frozen=True, kw_only=True):
     parent: Digest | None = None
     folder: str = ""
     """The working directory it began in, as paths are spelled; empty where that is not on record."""
+    resumes: Digest | None = None
+    """The failed or killed run that this one goes on with."""
 
 
 class RunEnded(Record, frozen=True, kw_only=True):
@@ -490,11 +492,13 @@ class CellEnded(Record, frozen=True, kw_only=True):
 
     KIND = "cell.ended"
     OPEN = frozenset({"status", "seconds", "overhead"})
-    BUILDS_ON = ("cell_run", "after")
+    BUILDS_ON = ("cell_run", "after", "recalled")
 
     cell_run: Digest
     status: str
     """``done``, ``error``, ``interrupted``, ``syntax``."""
+    recalled: Digest | None = None
+    """The cell run whose doing was put back: the cell was not run."""
     seconds: float = 0.0
     overhead: float = 0.0
     """Seconds our own hooks took."""
@@ -558,6 +562,8 @@ class CellSettled(Record, frozen=True, kw_only=True):
     files_written: list[Artifact] = []
     gaps: list[Gap] = []
     checkpoint: Checkpoint | None = None
+    recall: list[Artifact] = []
+    """Under which key (``digest``) a later run finds what it did (``facts``, an object), or `why` it has to run."""
 
 
 class ModelVersion(Record, frozen=True, kw_only=True):
@@ -921,6 +927,11 @@ class CellRun(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def parameters(self) -> dict[str, Any]:
         return {line.key: line.value for line in self.logged if line.what == "param"}
+
+    @property
+    def recalled(self) -> Digest | None:
+        """The cell run whose doing was put back, where this one was not run."""
+        return self.ended.recalled if self.ended is not None else None
 
     @property
     def checkpoint(self) -> Checkpoint | None:

@@ -579,6 +579,10 @@ class Store:
         """The versions of models, or of one model, that hold that content, newest first."""
         return self._in_role("registered", content, name)
 
+    def recalls(self, key_: Digest) -> list[Digest]:
+        """The cell runs that are found under a key by who wants to recall them, newest first."""
+        return self._in_role("recalls", key_, None)
+
     def built_on(self, digest: Digest) -> list[Digest]:
         """The cell runs that read what a cell run made, newest first."""
         rows = self._index.ask(

@@ -25,13 +25,14 @@ from typing import Any, Final
 
 import msgspec
 
-from jupyter_mlops.access import files, sources, tracing, wrapping
+from jupyter_mlops.access import files, looking, sources, tracing, wrapping
+from jupyter_mlops.access.looking import Looks
 from jupyter_mlops.access.tracing import Touched, Trace, muted
 from jupyter_mlops.access.versions import Versions
 from jupyter_mlops.fingerprints import Budget
 from jupyter_mlops.records import Artifact, Digest, Gap
 
-__all__ = ["Access", "Seen", "Settled", "Trace", "muted"]
+__all__ = ["Access", "Looks", "Seen", "Settled", "Trace", "muted"]
 
 _UNSEEN: Final = re.compile(r"pyarrow\.(?:_\w+\.|fs\.)?\w*FileSystem|netCDF4(?:\._netCDF4)?\.(?:MF)?Dataset")
 
@@ -56,6 +57,8 @@ class Seen(msgspec.Struct, frozen=True):
     sources: list[Artifact] = []
     gaps: list[Gap] = []
     pending: int = 0
+    looks: Looks | None = None
+    """What it looked for, where that is asked (`Access.look`)."""
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -99,6 +102,15 @@ class Access:
         self.redact = redact
         self._open: dict[str, list[weakref.ref[Any]]] = {}
         self._lock = threading.Lock()
+        self._looks = False
+
+    def look(self) -> None:
+        """See from now on also what cells look for: files that may be there, folders, variables of the process."""
+        if not self._looks:
+            self._looks = True
+            looking.wire()
+            if self in _users:
+                wrapping.put_on()
 
     def install(self) -> None:
         """Put the wrappers on; a second call does nothing."""
@@ -131,6 +143,8 @@ class Access:
             What `settle` will name it by; it can be set on the trace later as well.
         """
         trace = Trace(self.versions, cell_run)
+        if self._looks:
+            trace.looks = Looks()
         self.versions.busy()
         trace.outer = tracing.current.get()
         tracing.active.append(trace)
@@ -156,6 +170,8 @@ class Access:
                 seen = self._seen(trace, Budget(budget))
         else:
             seen = Seen()
+        if trace.looks is not None:
+            seen = msgspec.structs.replace(seen, looks=trace.looks)
         outer = trace.outer
         tracing.current.set(outer if outer is not None and outer.running else None)
         self.versions.idle()

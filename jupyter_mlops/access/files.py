@@ -33,6 +33,7 @@ def _open(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str,
         file = wrapped(*args, **kwargs)
     except BaseException as error:
         bare(error)
+        _not_there(error, args, kwargs)
         raise
     try:
         path = args[0] if args else kwargs["file"]
@@ -70,6 +71,7 @@ def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
         bare(error)
         if error.__traceback__ is not None and error.__traceback__.tb_frame.f_code is _with_the_warning.__code__:
             bare(error)
+        _not_there(error, args, kwargs)
         raise
     try:
         if writes:
@@ -97,6 +99,20 @@ def _with_the_warning(args: Any, kwargs: Any, mode: Any) -> tuple[Any, Any]:
             return (*args[:2], -1, *args[3:]), kwargs
         return args, {**kwargs, "buffering": -1}
     return args, kwargs
+
+
+def _not_there(error: BaseException, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Note of a cell that may be recalled that a file it was to open was not there."""
+    trace = current.get()
+    if type(error) is not FileNotFoundError or trace is None or trace.looks is None:
+        return
+    try:
+        from jupyter_mlops.access.looking import missing
+
+        missing(args[0] if args else kwargs.get("file"))
+    except BaseException as failure:  # the user's own error goes on
+        if problem(failure):
+            raise
 
 
 def _opened(mine: tuple[Trace, ...], path: Any, file: Any) -> None:
@@ -241,13 +257,22 @@ def clean_url(address: str) -> str:
 def reads(position: int, *names: str) -> Callable[..., Any]:
     """The wrapper of what reads the file or folder named by an argument."""
 
+    def before(call: Call) -> None:
+        trace = current.get()
+        if trace is not None and trace.looks is not None:
+            from jupyter_mlops.access.looking import missing
+
+            for path in paths_in(call.argument(position, *names)):
+                if not os.path.lexists(path):
+                    missing(path)
+
     def after(call: Call) -> None:
         for path in paths_in(call.argument(position, *names)):
             if os.path.lexists(path):
                 for trace in traces():
                     trace.read(path)
 
-    return reporting(None, after)
+    return reporting(before, after)
 
 
 def writes(position: int, *names: str) -> Callable[..., Any]:

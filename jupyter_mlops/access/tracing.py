@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from jupyter_mlops.records import Artifact, Digest, Gap
 
 if TYPE_CHECKING:
+    from jupyter_mlops.access.looking import Looks
     from jupyter_mlops.access.versions import Versions
 
 _LIMIT: Final = 100_000
@@ -149,6 +150,8 @@ class Trace:
         self.files: dict[str, Touched] = {}
         self.sources: dict[tuple[str, str], Asked] = {}
         self.gaps: dict[tuple[str, str], Gap] = {}
+        self.looks: Looks | None = None
+        """What it looked for, where that is asked."""
         self.lock = threading.RLock()
 
     # -- what is reported ---------------------------------------------------------------------------------------
@@ -220,6 +223,8 @@ class Trace:
         """A file was opened for writing, or written by a library."""
         with self.lock:
             touched = self.touched(os.path.abspath(path))
+            if touched is None and self.looks is not None and self.versions and self.versions.passed_over(path):
+                self.looks.effects[f"it writes {os.path.basename(path)[:80]}, which is no file that is recorded"] = None
             if touched is not None:
                 touched.written = True
                 if handle is not None and len(touched.handles) < 16:

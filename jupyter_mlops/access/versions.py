@@ -47,6 +47,7 @@ _FOLDERS: Final = frozenset({
     ".mlops", ".git", ".ipython", ".jupyter", ".ipynb_checkpoints", "__pycache__", ".matplotlib", ".mypy_cache",
     ".ruff_cache", ".pytest_cache", "fontconfig",
 })  # fmt: skip
+_CACHES: Final = _FOLDERS - {".git"}
 _FOLDER_PAIRS: Final = (
     "/share/jupyter/", "/etc/jupyter/", "/etc/ipython/", "/.cache/matplotlib/", "/.config/matplotlib/", "/.cache/pip/",
     "/.cache/uv/", "/jupyter/runtime/", "/.cache/black/", "/Library/Jupyter/",
@@ -139,6 +140,17 @@ class Versions:
         if len(self._home) > 1 and path.startswith(self._home):
             return "~/" + path[len(self._home) :].replace(os.sep, "/")
         return path.replace(os.sep, "/")
+
+    def passed_over(self, path: str) -> bool:
+        """Whether a file whose name is not recorded may be part of what a cell did, and no cache or device is."""
+        path = os.path.abspath(path)
+        if path.startswith(("/dev/shm/", "/run/", "/var/run/")):  # noqa: S108 - only looked at
+            return True
+        if path.startswith(_NEVER) or any(path == one or path.startswith(one + os.sep) for one in self._exclude):
+            return False
+        if any(pair in path for pair in _FOLDER_PAIRS) or path.endswith((".pyc", ".pyo")):
+            return False
+        return _CACHES.isdisjoint(path.split(os.sep)) and not path.startswith(self._library)
 
     # -- versions -----------------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ __all__ = [
     "log_metrics",
     "log_param",
     "log_params",
+    "recalling",
     "register_model",
     "session",
     "set_tag",
@@ -81,6 +82,42 @@ def learn(told: str) -> None:
         redactor.learn_name(name)
         for text in texts:
             redactor.learn(text)
+
+
+def recalling(request: str) -> str:
+    """Answer an engine that wants cells recalled instead of run; see `capture.recall.Recall`. Never raises.
+
+    Parameters
+    ----------
+    request
+        JSON: ``do`` is ``begin`` (with ``cells``, all sources in order), ``consult`` (with ``source`` and ``cell``)
+        before a cell, or ``keep`` (with ``shown`` or ``why``) after it.
+
+    Returns
+    -------
+    str
+        JSON; ``why`` where the cell has to run, or was not kept.
+    """
+    one = session()
+    try:
+        said = json.loads(request)
+        hooks = getattr(one.shell, _MARK, None) if one is not None else None
+        if one is None or hooks is None or not one.recording:
+            return json.dumps({"why": "this kernel does not record"})
+        if said["do"] == "begin":
+            from jupyter_mlops.capture.recall import keeping
+
+            keeping(one, hooks, said["cells"])
+            return "{}"
+        if one.recall is None:
+            return json.dumps({"why": "this kernel keeps no cells"})
+        if said["do"] == "consult":
+            return json.dumps(one.recall.consult(said["source"], said["cell"]))
+        return json.dumps(one.recall.keep(said.get("shown"), said.get("why", "")))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong here, the cell is run as it would be without us
+        if one is not None:
+            one.failed("recall", error)
+        return json.dumps({"why": f"recalling failed ({type(error).__name__})"})
 
 
 def unload(shell: Any) -> None:

@@ -45,8 +45,8 @@ class Open:
     """A cell that has started and not ended."""
 
     __slots__ = (
-        "before", "began", "beside", "digest", "gaps", "info", "late", "names", "outer", "overhead", "recorded",
-        "request", "said", "thread", "trace",
+        "before", "began", "beside", "digest", "gaps", "info", "late", "looks", "names", "outer", "overhead",
+        "recorded", "request", "said", "thread", "trace",
     )  # fmt: skip
 
     def __init__(self, info: Any, thread: int) -> None:
@@ -57,6 +57,7 @@ class Open:
         self.names: CellNames = NOTHING
         self.before: Any = None
         self.trace: Any = None
+        self.looks: Any = None
         self.request = ""
         self.gaps: list[Gap] = []
         self.late = False
@@ -162,7 +163,7 @@ class Hooks:
         session.open()
         if session.checkpoints is not None:
             # in a headless run nobody waits at the keyboard: there a cell begins when all is kept
-            session.checkpoints.settle(None if session.project.headless else session.project.settings.budget_ms / 1000)
+            session.checkpoints.settle(None if session.project.headless else session.seconds)
         session.settle()
         one = Open(info, threading.get_ident())
         if self._open:
@@ -351,6 +352,8 @@ class Hooks:
         session.write(record)
         if one.said is not None:
             self.live.ended(one.digest, one.said[1], one.said[0], record)
+        if session.recall is not None and one.outer is None:
+            session.recall.ran(one.digest, record, one.looks)
         session.namespace.idle()
         if session.checkpoints is not None:
             session.checkpoints.after(one.digest)
@@ -359,7 +362,7 @@ class Hooks:
         session = self.session
         assert one.digest is not None
         assert self.generators is not None
-        budget = session.project.settings.budget_ms / 1000
+        budget = session.seconds
         began = time.perf_counter()
         delta = session.namespace.after(one.before, one.digest, failed=status != "done", beside=one.beside)
         left = max(0.0, budget - (time.perf_counter() - began))
@@ -373,11 +376,10 @@ class Hooks:
         }  # fmt: skip
         after = dict.fromkeys(delta.after)
         if seen is not None:
-            read = self._with_makers(seen.files_read, one.digest)
+            one.looks = seen.looks
+            read = self.with_makers(seen.files_read, one.digest)
             after.update(dict.fromkeys(file.made for file in read if file.made is not None))
-            for file in seen.files_written:
-                if file.digest is not None:
-                    self._made[file.digest] = one.digest
+            self.wrote(seen.files_written, one.digest)
             what |= {"files_read": read, "files_written": seen.files_written, "sources": seen.sources}
             used = {artifact.name: artifact for artifact in (*delta.inputs, *delta.outputs)}
             what["gaps"] += [*seen.gaps, *session.access.unseen(used.values())]
@@ -391,7 +393,13 @@ class Hooks:
             session.failed("modules", error)
         return what
 
-    def _with_makers(self, files: list[Artifact], own: Digest) -> list[Artifact]:
+    def wrote(self, files: list[Artifact], own: Digest) -> None:
+        """Remember which cell run wrote these contents."""
+        for file in files:
+            if file.digest is not None:
+                self._made[file.digest] = own
+
+    def with_makers(self, files: list[Artifact], own: Digest) -> list[Artifact]:
         """Files read, each with the cell run that wrote this content, where one did."""
         import msgspec
 
@@ -407,6 +415,37 @@ class Hooks:
                 file = msgspec.structs.replace(file, made=maker)
             found.append(file)
         return found
+
+    def put_back(self, source: str, cell: str, bind: Callable[[Digest], CellEnded]) -> tuple[Digest, CellEnded]:
+        """Have a cell on record, and among what the shell remembers, that is not run.
+
+        Parameters
+        ----------
+        source, cell
+            Its text and its id in the notebook.
+        bind
+            Does what the cell would have done, given the cell run's name, and says what that is.
+        """
+        session, shell = self.session, self.shell
+        with self._lock, _InterruptsHeld(None, None):
+            shell.history_manager.store_inputs(shell.execution_count, self._transformed_text(source), source)
+            shell.execution_count += 1
+            one = Open(types.SimpleNamespace(raw_cell=source, cell_id=cell), threading.get_ident())
+            self._ready()
+            self._write_start(one)
+            assert one.digest is not None
+            try:
+                if one.request:
+                    self.displays.end(one.request)
+                ended = bind(one.digest)
+            finally:
+                session.running.remove(one.digest)
+                CELL.set(None)
+            session.write(ended)
+            return one.digest, ended
+
+    def _transformed_text(self, source: str) -> str:
+        return self._transformed(types.SimpleNamespace(raw_cell=source))
 
     def _look_up(self, digest: Digest, deadline: float) -> Digest | None:
         """Who wrote a content in another session; asked once per content, while there is time."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.access import Access
     from jupyter_mlops.capture.checkpoints import Checkpoints
     from jupyter_mlops.capture.randomness import Generators
+    from jupyter_mlops.capture.recall import Recall
     from jupyter_mlops.capture.surroundings import Surroundings
     from jupyter_mlops.namespace import Namespace
     from jupyter_mlops.redact import Redactor
@@ -115,6 +116,10 @@ class Session:
         self.checkpoints: Checkpoints | None = None
         """The kernel's checkpoints, once somebody has asked for them."""
         self.generators: Generators | None = None
+        self.recall: Recall | None = None
+        """What keeps and recalls this kernel's cells, once an engine has asked for it."""
+        self.seconds = 0.0
+        """Seconds a cell may be held up; set when the session opens."""
         self._ready = False
 
     # -- opening -----------------------------------------------------------------------------------------------------
@@ -204,7 +209,7 @@ class Session:
         from jupyter_mlops.access import Access
         from jupyter_mlops.namespace import Namespace
 
-        seconds = project.settings.budget_ms / 1000
+        seconds = self.seconds = project.settings.budget_ms / 1000
         self.namespace = Namespace(
             self.variables, budget=seconds, hidden=self._hidden, secret=self.redactor.secret,
             numbers=project.headless or project.settings.keep_displays,

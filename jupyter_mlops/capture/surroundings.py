@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from jupyter_mlops.records import Artifact, CodeState, Digest, Record
+from jupyter_mlops.records import Artifact, CodeState, Digest, Environment
 
 if TYPE_CHECKING:
     from jupyter_mlops.project import Project
@@ -46,7 +46,7 @@ class Surroundings:
         self.code: Digest | None = None
         self._installed: Any = environment.Observer(project.environ, redactor=redactor)
         self._around: Any = git.Observer(project.root, redactor, store.put)
-        self._written: Record | None = None
+        self._written: Environment | None = None
         self._state: CodeState | None = None
         self._modules: dict[str, Digest | None] = {}
         self._imported: set[str] = set()
@@ -92,6 +92,11 @@ class Surroundings:
             if now is not None and now != self._state:
                 self.code = self._store.append(now)
                 self._state = now
+
+    def observed(self, wait: float) -> Environment | None:
+        """The environment as it is, for which so many seconds may be waited."""
+        self.look(wait)
+        return self._written if self._installed is not None and self.environment is not None else None
 
     @property
     def missing(self) -> bool:

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     "--target", help="Where it runs: a name that `mlops targets` lists. In a process of this command unless given."
 )
 @click.option("--retries", type=click.IntRange(0, 100), default=0, help="How often to try again if it fails.")
-@one_of("--cache", "off", "notebook", help="Skip it if a run on record would do the same; files are put back.")
+@one_of(
+    "--cache", "off", "notebook", "cells",
+    help="notebook: skip it if a run on record would do the same. cells: recall each cell that would do the same.",
+)  # fmt: skip
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
 @here
 def run(
@@ -81,6 +84,28 @@ def run(
     result = pipelines.run_notebook(
         notebook, output=output, parameters=parameters, project=project, kernel=kernel, cell_timeout=cell_timeout,
         timeout=timeout, cache=cache, progress=bar,
+    )  # fmt: skip
+    return views.run_result(project, result)
+
+
+@mlops.command()
+@click.argument("what", metavar="RUN")
+@click.option("-o", "--output", type=FILE, help="Where the executed notebook goes; NAME.resumed.ipynb unless given.")
+@click.option(
+    "-p", "--parameter", "pairs", type=(str, str), multiple=True, metavar="NAME VALUE", help="Set a parameter."
+)
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
+@here
+def resume(
+    place: Place, what: str, output: Path | None, pairs: tuple[tuple[str, str], ...], progress: bool | None
+) -> View:  # fmt: skip
+    """Go on with a failed or killed RUN: what its cells did is put back, and the first that must run is run."""
+    from jupyter_mlops import pipelines, views
+
+    project = place.project
+    result = pipelines.resume_run(
+        project, project.store.resolve(what), output=output, pairs=pairs,
+        progress=sys.stderr.isatty() if progress is None else progress,
     )  # fmt: skip
     return views.run_result(project, result)
 

@@ -19,6 +19,6 @@ background thread while the kernel is idle, and dropped as a gap when the next c
 from __future__ import annotations
 
 from jupyter_mlops.namespace.observe import Before, Delta, Namespace, Seen, Settled
-from jupyter_mlops.namespace.reach import Reach, reach
+from jupyter_mlops.namespace.reach import Reach, codes, reach
 
-__all__ = ["Before", "Delta", "Namespace", "Reach", "Seen", "Settled", "reach"]
+__all__ = ["Before", "Delta", "Namespace", "Reach", "Seen", "Settled", "codes", "reach"]

@@ -192,7 +192,9 @@ class Namespace:
     ) -> None:
         self._ns = user_ns
         self._numbers = numbers
-        self._budget = budget
+        self.patience = budget
+        """Seconds that fingerprints may take at once."""
+        self._owed: list[Gap] = []
         self._hidden = hidden or frozenset
         self._nobodys: Container[str] = ()
         self._secret = secret
@@ -238,7 +240,8 @@ class Namespace:
         self._nobodys = self._hidden()
         now = self._lookout.look()
         self._lookout.arrived.clear()  # what came until now is none of this cell's results
-        before = Before(names=names, inside=bool(self._open))
+        owed, self._owed = self._owed, []
+        before = Before(names=names, inside=bool(self._open), gaps=owed)
         self._drift(now)
         if self._others():
             self._doubt = self._tick - 1
@@ -251,7 +254,7 @@ class Namespace:
 
     def _look(self, before: Before, now: Moment) -> None:
         """Follow the names a cell mentions, through the functions it may call, and note their versions."""
-        budget = Budget(self._budget)
+        budget = Budget(self.patience)
         hidden = self._nobodys
         seen: dict[int, Fingerprint] = {}
         waiting = list(before.names.reads)
@@ -320,6 +323,11 @@ class Namespace:
             before.gaps.append(Gap(subject=name, reason=_BEFORE_US, blocks=True))
         return self._enter(name, value, artifact, None)
 
+    def leave(self, before: Before) -> None:
+        """Take back that a cell is about to run: it does not, or another look is taken before it does."""
+        self._close_cell(before)
+        self._owed += before.gaps
+
     # -- after a cell ------------------------------------------------------------------------------------------------
 
     def after(self, before: Before | None, cell_run: Digest, *, failed: bool = False, beside: bool = False) -> Delta:
@@ -350,7 +358,7 @@ class Namespace:
         changed, removed = self._moved(now, before)
         self._note_results(cell_run)
         bound = self._bound(before, now, changed, failed=failed)
-        pass_ = _Pass(self, before, now, cell_run, Budget(self._budget))
+        pass_ = _Pass(self, before, now, cell_run, Budget(self.patience))
         for name in bound:
             pass_.bind(name, sure=name in changed or name not in before.names.maybe)
         pass_.share()
@@ -441,7 +449,7 @@ class Namespace:
         entry = self._entries.get(name)
         if entry is not None and not self._open and self._trusted(entry, value):
             return entry.artifact
-        artifact = self._artifact(name, value, Budget(self._budget), {}, {})
+        artifact = self._artifact(name, value, Budget(self.patience), {}, {})
         if entry is not None and artifact.digest is not None and artifact.digest == entry.artifact.digest:
             return entry.artifact
         return artifact
@@ -554,7 +562,7 @@ class Namespace:
         if not constant:
             entry.ref = self._weak(name, value)
         if entry.reach.loads:
-            entry.own = fingerprint(own_state(value, self._ns), budget=Budget(self._budget)).digest
+            entry.own = fingerprint(own_state(value, self._ns), budget=Budget(self.patience)).digest
         if old is not None:
             self._holders.remove(name, old.reach)
         self._holders.add(name, entry.reach)
@@ -695,7 +703,7 @@ class Namespace:
         if worker is None:
             return
         if worker.is_alive():
-            worker.join(self._budget)
+            worker.join(self.patience)
             if worker.is_alive() and self._working is not None:
                 self._working.cancel()
                 worker.join()

@@ -87,6 +87,15 @@ def reach(value: object, user_ns: dict[str, Any], *, nodes: int = _NODES) -> Rea
     )  # fmt: skip
 
 
+def codes(value: object, user_ns: dict[str, Any]) -> list[types.CodeType]:
+    """The code of the notebook's functions that can be got at through a value: its own, its class's, its parts'."""
+    if type(value) in _SCALARS or immutable(value) or _is_library(value, user_ns):
+        return []
+    walk = _Walk(user_ns, _ITEMS)
+    walk.follow(value)
+    return list(walk.codes)
+
+
 def _is_library(value: Any, user_ns: dict[str, Any]) -> bool:
     """Functions and classes that were not written in the notebook: shared by all, changed by nobody."""
     kind = type(value)
@@ -114,6 +123,7 @@ class _Walk:
         self.objects: set[int] = set()
         self.loads: set[str] = set()
         self.stores: set[str] = set()
+        self.codes: set[types.CodeType] = set()
         self.complete = True
         self.axes: dict[int, weakref.ref[Any]] = {}
         self.sealed: set[int] = set()
@@ -167,6 +177,7 @@ class _Walk:
 
     def function(self, one: types.FunctionType, queue: list[Any]) -> None:
         loads, stores = global_names(one.__code__)
+        self.codes.add(one.__code__)
         self.loads |= loads
         self.stores |= stores
         queue.extend(one.__defaults__ or ())

@@ -29,6 +29,7 @@ from jupyter_mlops.pipelines.parameters import (
     tags_of,
     validate,
 )
+from jupyter_mlops.pipelines.resuming import NotResumed, resume_run
 from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
 from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
 from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file, secrets_among
@@ -40,6 +41,7 @@ __all__ = [
     "KernelFailed",
     "KernelMissing",
     "MlopsEngine",
+    "NotResumed",
     "NotebookUnreadable",
     "OutputNotebook",
     "OutputRefused",
@@ -56,6 +58,7 @@ __all__ = [
     "read_notebook",
     "read_parameters",
     "read_parameters_file",
+    "resume_run",
     "run_notebook",
     "run_on",
     "secrets_among",

@@ -45,6 +45,7 @@ from jupyter_mlops.pipelines.parameters import (
     tags_of,
     validate,
 )
+from jupyter_mlops.pipelines.recalling import Recalling
 from jupyter_mlops.pipelines.secret import TEACH, Masking, conceal, placeholders, split
 from jupyter_mlops.records import Artifact, Digest, Gap, RecordInvalid, RunEnded, RunStarted, as_digest
 from jupyter_mlops.redact import Redactor
@@ -132,6 +133,10 @@ class Job:
         Whether what it follows from and what it leaves is kept, for a cache.
     checkpoints
         Whether the kernel's variables are kept after each cell.
+    cache
+        ``cells``: cells are recalled instead of run where all they depend on is what it was.
+    resumes
+        The run that this one goes on with.
     """
 
     def __init__(
@@ -149,6 +154,8 @@ class Job:
         on_event: OnEvent | None = None,
         keeps: bool = False,
         checkpoints: bool = False,
+        cache: str = "off",
+        resumes: Digest | None = None,
     ) -> None:
         self.project = project
         self.notebook = notebook
@@ -170,6 +177,9 @@ class Job:
         """The notebook as it was given, where that is kept."""
         self.left: list[Artifact] = []
         """Files that it left, besides the output notebook."""
+        self.cache = cache
+        self.resumes = resumes
+        self.recalling: Recalling | None = None
         self.started = time.monotonic()
         self.run: Digest | None = None
         self.gaps: list[Gap] = []
@@ -217,6 +227,7 @@ class Job:
                     parameters={**self.redactor.value(dict(self.parameters))[0], **self.marks},
                     user=self.project.user,
                     parent=parent,
+                    resumes=self.resumes,
                     folder=self.project.folder if self.cwd is None else self.project.relative(self.cwd),
                 )
             )
@@ -435,7 +446,10 @@ def _job_of(nb: Any, options: Mapping[str, Any]) -> Job:
     if hidden:
         require_python(nb, hidden)
     rest = {name: value for name, value in given.items() if name in PAPERMILL_OWN}
-    return Job(project, notebook, {**rest, **seen}, secrets=hidden, cell_timeout=limit)
+    cache = str(options.get("cache") or (project.settings.cache if project is not None else "off"))
+    if cache not in ("off", "cells"):
+        raise ParametersInvalid(f"papermill's engine has no cache {cache!r}", next="it can be cells, or off")
+    return Job(project, notebook, {**rest, **seen}, secrets=hidden, cell_timeout=limit, cache=cache)
 
 
 def require_python(book: Mapping[str, Any], hidden: Mapping[str, Any]) -> None:
@@ -668,6 +682,8 @@ class _Cells:
 
     async def run(self) -> None:
         await self._load_extension()
+        if self.job.cache == "cells":
+            await self._begin_recalling()
         heading = ""
         cells, nth = sum(map(_runs, self.nb.cells)), 0
         for index, cell in enumerate(self.nb.cells):
@@ -704,8 +720,12 @@ class _Cells:
         from nbclient.exceptions import CellExecutionError, DeadKernelError
 
         runs = _runs(cell)
-        self.client.kc.session.metadata = {"cellId": cell.get("id", "")}
         asks = self.job.secrets if INJECTED_TAG in tags_of(cell) else {}
+        recalling = self.job.recalling if runs and not asks else None
+        if recalling is not None and await recalling.consult(cell, index + 1):
+            self.job.cells += 1
+            return True
+        self.client.kc.session.metadata = {"cellId": cell.get("id", "")}
         task = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
         try:
             with self.client.answering(asks):
@@ -714,6 +734,9 @@ class _Cells:
                 await self._end(task, cell, index, late)
                 return False
             await task
+            if recalling is not None:
+                _join_streams(cell)
+                await recalling.keep(cell)
         except CellExecutionError as error:
             self.job.error = _failure(cell, index, self.job.seen(error.ename), self.job.seen(error.evalue))
             # `sys.exit()` ends a notebook without being a failure, as in papermill.
@@ -795,8 +818,6 @@ class _Cells:
 
     async def _load_extension(self) -> None:
         """Switch recording on in the kernel; where that can not be, say so and go on."""
-        from nbclient.util import ensure_async
-
         reply = await self._ask(self.client.kc.kernel_info())
         info = reply.get("language_info") or {}
         if info:
@@ -807,55 +828,68 @@ class _Cells:
         if language != "python":
             self._gap(f"the kernel's language is {language or 'unknown'}, and only Python's cells are recorded")
             return
-        # An expression leaves no name behind, and a silent request neither counts nor shows.
-        expressions = {"load": "get_ipython().extension_manager.load_extension('jupyter_mlops')"}
-        if self.job.checkpoints:
-            expressions["keep"] = "get_ipython().run_line_magic('mlops', 'checkpoint on').ok"
-        request = self.client.kc.execute("", silent=True, store_history=False, user_expressions=expressions)
-        answers = (await self._ask(await ensure_async(request))).get("user_expressions", {})
-        answer = answers.get("load", {})
+        answer = await self._evaluate("get_ipython().extension_manager.load_extension('jupyter_mlops')")
         said = str(answer.get("data", {}).get("text/plain", ""))
         if answer.get("status") != "ok" or said not in ("None", "'already loaded'"):
             why = f"{answer.get('ename')}: {answer.get('evalue')}" if answer.get("ename") else said or "no answer"
             self._gap(f"jupyter_mlops could not be loaded in the kernel ({why}), so no cell was recorded")
             return
-        if self.job.checkpoints and answers.get("keep", {}).get("status") != "ok":
-            why = str(answers.get("keep", {}).get("evalue", "no answer"))
-            self.job.gaps.append(Gap(subject="variables", reason=f"they were not kept: {why}"))
+        if self.job.checkpoints:
+            kept = await self._evaluate("get_ipython().run_line_magic('mlops', 'checkpoint on').ok")
+            if kept.get("status") != "ok":
+                why = str(kept.get("evalue", "no answer"))
+                self.job.gaps.append(Gap(subject="variables", reason=f"they were not kept: {why}"))
         if self.job.secrets:
             # A request for input is answered on a channel of its own: the values stand in no request.
             teach = f"__import__('jupyter_mlops.capture').capture.learn(get_ipython().kernel.getpass({TEACH!r}))"
             with self.client.answering(self.job.secrets):
-                request = self.client.kc.execute(
-                    "", silent=True, store_history=False, user_expressions={"teach": teach}
-                )
-                answer = (await self._ask(await ensure_async(request))).get("user_expressions", {}).get("teach", {})
+                answer = await self._evaluate(teach)
             if answer.get("status") != "ok":
                 raise KernelFailed("the kernel could not be told what to mask", cause=str(answer.get("evalue", "")))
 
     async def _ask_what_is_loaded(self) -> None:
         """Have the kernel keep an object that says what it has loaded."""
-        from nbclient.util import ensure_async
-
         from jupyter_mlops.pipelines.basis import imports_in
 
         wanted = imports_in(cell.source for cell in self.nb.cells if cell.cell_type == "code")
         load = f"__import__('jupyter_mlops.capture', fromlist=['capture']).loaded({wanted!r}, {self.job.since})"
-        request = self.client.kc.execute("", silent=True, store_history=False, user_expressions={"loaded": load})
-        answer = (await self._ask(await ensure_async(request))).get("user_expressions", {}).get("loaded", {})
+        answer = await self._evaluate(load)
         with contextlib.suppress(RecordInvalid):  # an error, or no answer: then it is not known
             self.job.loaded = as_digest(str(answer.get("data", {}).get("text/plain", "")).strip("'"))
 
-    async def _ask(self, message: Any) -> dict[str, Any]:
+    async def _evaluate(self, expression: str, limit: float | None = _LOAD_LIMIT) -> dict[str, Any]:
+        """What an expression is in the kernel; it leaves no name, and a silent request neither counts nor shows."""
+        from nbclient.util import ensure_async
+
+        request = self.client.kc.execute("", silent=True, store_history=False, user_expressions={"it": expression})
+        answer = await self._ask(await ensure_async(request), limit)
+        return dict(answer.get("user_expressions", {}).get("it", {}))
+
+    async def _begin_recalling(self) -> None:
+        """Have cells recalled and kept, where the kernel records them."""
+        job = self.job
+        if job.project is None or job.run is None or job.gaps:
+            return
+
+        async def ask(expression: str) -> str:
+            return str((await self._evaluate(expression, None)).get("data", {}).get("text/plain", ""))
+
+        recalling = Recalling(ask, job.project.store, job.redactor)
+        sources = [cell.source for cell in self.nb.cells if _runs(cell)]
+        why = await recalling.begin(sources)
+        if why:
+            job.gaps.append(Gap(subject="cache", reason=f"no cell is recalled: {why}"))
+        else:
+            job.recalling = recalling
+
+    async def _ask(self, message: Any, limit: float | None = _LOAD_LIMIT) -> dict[str, Any]:
         import asyncio
 
         from nbclient.exceptions import DeadKernelError
         from nbclient.util import ensure_async
 
         try:
-            reply = await asyncio.wait_for(
-                self.client.async_wait_for_reply(await ensure_async(message)), timeout=_LOAD_LIMIT
-            )
+            reply = await asyncio.wait_for(self.client.async_wait_for_reply(await ensure_async(message)), timeout=limit)
         except (TimeoutError, DeadKernelError):
             return {}
         return dict(reply["content"]) if reply else {}

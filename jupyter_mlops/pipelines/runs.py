@@ -74,6 +74,10 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         Files that were gone, where nothing ran: they are there again.
     notes
         What to know of a result that was taken over.
+    recalled
+        With a cache of cells: the places of those that were recalled instead of run, from 1.
+    again
+        With a cache of cells: the places of those that ran, each with the reason.
     """
 
     run: Digest | None
@@ -87,9 +91,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     because: str = ""
     put_back: list[str] = []
     notes: list[str] = []
-
-
-CACHES: Final = ("off", "notebook")
+    recalled: list[int] = []
+    again: list[tuple[int, str]] = []
 
 
 def run_notebook(
@@ -107,6 +110,7 @@ def run_notebook(
     on_event: OnEvent | None = None,
     cache: str = "off",
     checkpoints: bool = False,
+    resumes: Digest | None = None,
 ) -> RunResult:
     """Run a notebook headless, with parameters, and put the run on record.
 
@@ -136,9 +140,12 @@ def run_notebook(
         Told when the run is on record, and when a cell begins and ends.
     cache
         ``notebook``: nothing is run where a run on record was asked for in the same words, and nothing has changed that
-        it followed from; files of it that are gone are put back. ``off``: it is run.
+        it followed from; files of it that are gone are put back. ``cells``: what a cell did is put back where all it
+        depends on is what it was. ``off``: it is run.
     checkpoints
         Keep the kernel's variables after each cell.
+    resumes
+        The run that this one goes on with.
 
     Returns
     -------
@@ -166,7 +173,7 @@ def run_notebook(
         project, path.absolute(), asked.parameters, secrets=asked.secrets, cwd=(cwd or path.parent).absolute(),
         timeout=timeout, cell_timeout=cell_timeout, recorded=True, kernels=kernels, on_event=on_event,
         # The record does not know whether secrets are those of another run.
-        keeps=cache == "notebook" and not asked.secrets, checkpoints=checkpoints,
+        keeps=cache == "notebook" and not asked.secrets, checkpoints=checkpoints, cache=cache, resumes=resumes,
     )  # fmt: skip
     job.book = book
     if job.keeps:
@@ -321,6 +328,7 @@ def _run(
     return RunResult(
         run=job.run, output=place, status=job.status, seconds=time.monotonic() - job.started, error=job.error,
         cells=job.cells, write_seconds=job.output.seconds if job.output else 0.0, gaps=job.gaps,
+        recalled=job.recalling.recalled if job.recalling else [], again=job.recalling.again if job.recalling else [],
     )  # fmt: skip
 
 

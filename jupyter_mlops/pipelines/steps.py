@@ -64,6 +64,7 @@ def outcome_of(project: Project, step: Step, result: RunResult) -> Outcome:
         status=result.status, run=result.run, output=step.output, seconds=result.seconds, cells=result.cells,
         error=str(result.error) if result.error else "", metrics=metrics, values={**values, **metrics},
         gaps=result.gaps, because=result.because, put_back=result.put_back, notes=result.notes,
+        recalled=len(result.recalled), again=result.again,
     )  # fmt: skip
 
 

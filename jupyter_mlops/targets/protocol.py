@@ -125,6 +125,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         How often it was tried.
     gaps
         What could not be recorded.
+    recalled, again
+        With a cache of cells: how many were recalled instead of run, and the places of those that ran with the reason.
     kernel
         How its kernel came about: ``started``, ``forked``, or ``pooled``.
     because
@@ -146,6 +148,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     values: dict[str, Any] = {}
     attempts: int = 1
     gaps: list[Gap] = []
+    recalled: int = 0
+    again: list[tuple[int, str]] = []
     kernel: str = "started"
     because: str = ""
     put_back: list[str] = []

@@ -26,6 +26,7 @@ from jupyter_mlops.values import sealed
 from jupyter_mlops.values.bringing import Bringing
 from jupyter_mlops.values.definitions import ModuleMissing
 from jupyter_mlops.values.keeping import Bytes, Keeping
+from jupyter_mlops.values.layouts import layout
 from jupyter_mlops.values.manifest import (
     Claim,
     Manifest,
@@ -43,10 +44,12 @@ __all__ = [
     "Kept",
     "ManifestRefused",
     "ModuleMissing",
+    "NotKept",
     "SealRefused",
     "ValueDiffers",
     "bring",
     "keep",
+    "layout",
 ]
 
 

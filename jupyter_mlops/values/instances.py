@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import io
 import pickle
+import sys
 import types
 from typing import Any, Final
 
@@ -134,7 +135,7 @@ def _keep_instance(keep: Keeping, value: Any) -> list[Any]:
         state = object.__getattribute__(value, "__dict__")
     except AttributeError:  # it has only slots
         state = {}
-    if not trusted(kind) and not definitions.is_users(keep, kind):
+    if not definitions.is_users(keep, kind) and not trusted(kind):
         keep.sealing = True
     return [
         "of.instance",
@@ -159,7 +160,10 @@ def trusted(kind: type) -> bool:
     module, name = module_of_type(kind), name_of(kind)
     if type(module) is not str or loaded(module, qualname_of_type(kind)) is not kind:
         return False
-    return name in estimators.trusted() or module.startswith("torch.nn.modules.")
+    if module.startswith("torch.nn.modules."):
+        return True
+    # The list comes with skops, which imports much: not before the user has imported scikit-learn.
+    return "sklearn" in sys.modules and name in estimators.trusted()
 
 
 @maker("of.instance")

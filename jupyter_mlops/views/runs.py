@@ -65,6 +65,7 @@ def run_result(project: Project, result: RunResult) -> View:
         status=result.status, run=result.run, output=project.relative(result.output), seconds=result.seconds,
         cells=result.cells, error=str(result.error) if result.error else "", gaps=result.gaps,
         metrics=logged(project, result.run)[0], because=result.because, put_back=result.put_back, notes=result.notes,
+        recalled=len(result.recalled), again=result.again,
     )  # fmt: skip
     return step_result(project, outcome)
 
@@ -77,6 +78,8 @@ def step_result(project: Project, outcome: Outcome) -> View:
         ("took", f"{duration(outcome.seconds)}, {outcome.cells} cells"),
         ("output", outcome.output),
     ]
+    if outcome.recalled or outcome.again:
+        facts.append(("recalled", f"{outcome.recalled} of {outcome.cells} cells"))
     if outcome.attempts > 1:
         facts.append(("attempts", outcome.attempts))
     if outcome.status == "cached":
@@ -90,13 +93,16 @@ def step_result(project: Project, outcome: Outcome) -> View:
     facts += [("registered", f"models:/{one}") for one in registered]
     blocks: list[Block] = [Facts(facts)]
     blocks += [Text(text, tone="bad") for text in (outcome.error, outcome.cause) if text and not outcome.ok]
+    if outcome.again:
+        rows = [(str(place), why) for place, why in outcome.again]
+        blocks.append(Table(("cell", "it ran, because"), rows, right=frozenset({0})))
     blocks += gap_table(outcome.gaps)
     return View(
         blocks=blocks,
         data={"run": outcome.run, "status": outcome.status, "seconds": outcome.seconds, "output": outcome.output,
               "metrics": outcome.metrics, "registered": registered, "attempts": outcome.attempts,
               "error": outcome.error or outcome.cause, "because": outcome.because, "put_back": outcome.put_back,
-              "notes": outcome.notes},
+              "notes": outcome.notes, "recalled": outcome.recalled, "again": outcome.again},
         ok=outcome.ok, code=3,
     )  # fmt: skip
 
