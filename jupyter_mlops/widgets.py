@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from jupyter_mlops.errors import ExtraMissing
-from jupyter_mlops.records import encode
 
 # C0 and C1 controls drive terminals; bidirectional marks reorder what a reader sees.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -212,6 +211,8 @@ class View:
 
     def json(self) -> str:
         """The records behind, as JSON in the spelling of the store."""
+        from jupyter_mlops.records import encode  # what answers without records is not to load them
+
         return encode(self.data).decode()
 
     def __str__(self) -> str:

@@ -64,13 +64,15 @@ def run(
 ) -> View:  # fmt: skip
     """Run a pipeline: all of it, or STEPS and what they build on. What has not changed is skipped."""
     from jupyter_mlops.pipelines import unchanged
-    from jupyter_mlops.views.pipelines import pipeline_run, pipeline_unchanged
 
     project = place.project
     if not pairs and place.session is None:
         known = unchanged.known(project.store_folder, file, [list(steps), cache], project.environ)
         if known is not None:
+            from jupyter_mlops.views.unchanged import pipeline_unchanged
+
             return pipeline_unchanged(known)
+    from jupyter_mlops import views
     from jupyter_mlops.pipelines import graph, running
 
     found = graph.read(file)
@@ -79,7 +81,7 @@ def run(
         keep_going=keep_going, parameters=running.parameters_of(found, pairs, project.environ),
     )  # fmt: skip
     told = _tell if place.session is None and sys.stderr.isatty() else None
-    return pipeline_run(running.run_pipeline(project, found, wanted, on_event=told))
+    return views.pipeline_run(running.run_pipeline(project, found, wanted, on_event=told))
 
 
 def _tell(event: object) -> None:

@@ -110,4 +110,4 @@ def runs(place: Place, limit: int) -> View:
     """The latest runs: sessions, and headless runs of notebooks."""
     from jupyter_mlops import views
 
-    return views.runs(place.project.store, limit)
+    return views.run_list(place.project.store, limit)

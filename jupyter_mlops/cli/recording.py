@@ -41,7 +41,7 @@ def checkpoint(place: Place, what: str, limit: int) -> View:
 
     if what == "list":
         found = (one for one in place.project.store.cell_runs() if one.checkpoint is not None)
-        return views.checkpoints(list(itertools.islice(found, limit)))
+        return views.checkpoint_list(list(itertools.islice(found, limit)))
     if place.session is None:
         raise WrongUse("there are no variables to keep here", next="%mlops checkpoint on, in a notebook")
     place.session.with_checkpoints().on = what == "on"

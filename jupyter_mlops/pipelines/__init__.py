@@ -14,25 +14,64 @@ valid and fresh, and sees to it that whatever happens the run is on record and n
 
 from __future__ import annotations
 
-from jupyter_mlops.pipelines.engine import CellFailure, KernelFailed, KernelMissing, MlopsEngine
-from jupyter_mlops.pipelines.outputs import OutputNotebook, OutputRefused, OutputUnwritten
-from jupyter_mlops.pipelines.parameters import (
-    INJECTED_TAG,
-    NotebookUnreadable,
-    Parameter,
-    ParametersInvalid,
-    Secret,
-    code_cells,
-    inspect_parameters,
-    read_notebook,
-    source_of,
-    tags_of,
-    validate,
-)
-from jupyter_mlops.pipelines.resuming import NotResumed, resume_run
-from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
-from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
-from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file, secrets_among
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jupyter_mlops.pipelines.engine import CellFailure, KernelFailed, KernelMissing, MlopsEngine
+    from jupyter_mlops.pipelines.outputs import OutputNotebook, OutputRefused, OutputUnwritten
+    from jupyter_mlops.pipelines.parameters import (
+        INJECTED_TAG,
+        NotebookUnreadable,
+        Parameter,
+        ParametersInvalid,
+        Secret,
+        code_cells,
+        inspect_parameters,
+        read_notebook,
+        source_of,
+        tags_of,
+        validate,
+    )
+    from jupyter_mlops.pipelines.resuming import NotResumed, resume_run
+    from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
+    from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
+    from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file, secrets_among
+
+_HOMES = {
+    "CellFailure": "engine",
+    "INJECTED_TAG": "parameters",
+    "KernelFailed": "engine",
+    "KernelMissing": "engine",
+    "MlopsEngine": "engine",
+    "NotResumed": "resuming",
+    "NotebookUnreadable": "parameters",
+    "OutputNotebook": "outputs",
+    "OutputRefused": "outputs",
+    "OutputUnwritten": "outputs",
+    "PERFORM": "steps",
+    "Parameter": "parameters",
+    "ParametersInvalid": "parameters",
+    "RunRefused": "runs",
+    "RunResult": "runs",
+    "Secret": "parameters",
+    "code_cells": "parameters",
+    "inspect_parameters": "parameters",
+    "parse_parameter": "words",
+    "perform": "steps",
+    "read_notebook": "parameters",
+    "read_parameters": "words",
+    "read_parameters_file": "words",
+    "resume_run": "resuming",
+    "run_notebook": "runs",
+    "run_on": "steps",
+    "secrets_among": "words",
+    "source_of": "parameters",
+    "step_of": "steps",
+    "tags_of": "parameters",
+    "validate": "parameters",
+}
+"""The module of each name: they are loaded when they are asked for, since most commands need few."""
 
 __all__ = [
     "INJECTED_TAG",
@@ -67,3 +106,11 @@ __all__ = [
     "tags_of",
     "validate",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return found

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from blake3 import blake3
 
 from jupyter_mlops import __version__
-from jupyter_mlops.records import Digest, digest_of
 
 if TYPE_CHECKING:
     from jupyter_mlops.pipelines.cache import Cache
@@ -43,7 +43,7 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     format: int
     version: str
     program: str
-    environ: Digest
+    environ: str
     at: int
     files: list[tuple[str, int, int, int, int, int]]
     absent: list[str]
@@ -52,8 +52,8 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
 
 def place(store: Path, file: Path, words: Any) -> Path:
     """Where the note about a pipeline, asked for in these words, is kept."""
-    name = digest_of(msgspec.msgpack.encode([os.fsdecode(file.absolute()), words]))
-    return store / f"unchanged-{name[7:23]}"
+    name = blake3(msgspec.msgpack.encode([os.fsdecode(file.absolute()), words])).hexdigest()
+    return store / f"unchanged-{name[:16]}"
 
 
 def known(store: Path, file: Path, words: Any, environ: Mapping[str, str]) -> list[tuple[str, str]] | None:
@@ -73,7 +73,7 @@ def known(store: Path, file: Path, words: Any, environ: Mapping[str, str]) -> li
     try:
         with open(place(store, file, words), "rb") as noted:
             head, raw = noted.read(64), noted.read()
-        if head.decode("ascii") != digest_of(raw)[7:]:
+        if head.decode("ascii") != blake3(raw).hexdigest():
             return None
         note = msgspec.msgpack.decode(raw, type=Note)
         if (note.format, note.version, note.program) != (_FORMAT, __version__, sys.executable):
@@ -118,7 +118,7 @@ def remember(
         raw = msgspec.msgpack.encode(note)
         path = place(project.store.path, pipeline.file, words_of(wanted))
         draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_bytes(digest_of(raw)[7:].encode() + raw)
+        draft.write_bytes(blake3(raw).hexdigest().encode() + raw)
         os.replace(draft, path)
 
 
@@ -127,5 +127,6 @@ def words_of(wanted: Wanted) -> list[Any]:
     return [list(wanted.steps), wanted.cache]
 
 
-def _environ(environ: Mapping[str, str]) -> Digest:
-    return digest_of(msgspec.json.encode(sorted(item for item in environ.items() if item[0] not in _PASSING)))
+def _environ(environ: Mapping[str, str]) -> str:
+    said = sorted(item for item in environ.items() if item[0] not in _PASSING)
+    return blake3("\0".join(f"{name}={value}" for name, value in said).encode("utf-8", "surrogateescape")).hexdigest()

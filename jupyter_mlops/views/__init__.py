@@ -2,20 +2,70 @@
 
 from __future__ import annotations
 
-from jupyter_mlops.views.cells import cell_runs
-from jupyter_mlops.views.checkpoints import checkpointing, checkpoints, returned
-from jupyter_mlops.views.diffs import diff, difference
-from jupyter_mlops.views.environments import environment, environment_diff
-from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
-from jupyter_mlops.views.pipelines import mermaid, pipeline_found, pipeline_run, pipeline_shown
-from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
-from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
-from jupyter_mlops.views.runs import parameters, run_result, runs, step_result, targets
-from jupyter_mlops.views.showing import show
-from jupyter_mlops.views.slices import sliced
-from jupyter_mlops.views.start import EXTRAS, doctor, made, status
-from jupyter_mlops.views.stores import problems, scrubbed
-from jupyter_mlops.views.subjects import NotFound, Subject, at, subject
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jupyter_mlops.views.cells import cell_runs
+    from jupyter_mlops.views.checkpoints import checkpoint_list, checkpointing, returned
+    from jupyter_mlops.views.diffs import diff, difference
+    from jupyter_mlops.views.environments import environment, environment_diff
+    from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
+    from jupyter_mlops.views.pipelines import mermaid, pipeline_found, pipeline_run, pipeline_shown
+    from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
+    from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
+    from jupyter_mlops.views.runs import parameters, run_list, run_result, step_result, targets
+    from jupyter_mlops.views.showing import show
+    from jupyter_mlops.views.slices import sliced
+    from jupyter_mlops.views.start import EXTRAS, doctor, made, status
+    from jupyter_mlops.views.stores import problems, scrubbed
+    from jupyter_mlops.views.subjects import NotFound, Subject, at, subject
+
+_HOMES = {
+    "EXTRAS": "start",
+    "NotFound": "subjects",
+    "Subject": "subjects",
+    "TOLD_OF": "lineages",
+    "at": "subjects",
+    "cell_runs": "cells",
+    "checked_out": "reproducing",
+    "checkpoint_list": "checkpoints",
+    "checkpointing": "checkpoints",
+    "checks": "registry",
+    "contract": "registry",
+    "created": "reproducing",
+    "diff": "diffs",
+    "difference": "diffs",
+    "doctor": "start",
+    "drawn": "lineages",
+    "environment": "environments",
+    "environment_diff": "environments",
+    "lineage": "lineages",
+    "locked": "reproducing",
+    "made": "start",
+    "mermaid": "pipelines",
+    "model": "registry",
+    "model_version": "registry",
+    "models": "registry",
+    "moved": "registry",
+    "parameters": "runs",
+    "pipeline_found": "pipelines",
+    "pipeline_run": "pipelines",
+    "pipeline_shown": "pipelines",
+    "problems": "stores",
+    "returned": "checkpoints",
+    "run_list": "runs",
+    "run_result": "runs",
+    "scrubbed": "stores",
+    "show": "showing",
+    "sliced": "slices",
+    "status": "start",
+    "step_result": "runs",
+    "subject": "subjects",
+    "targets": "runs",
+    "verified": "reproducing",
+}
+"""The module of each name: they are loaded when they are asked for, since most commands need few."""
 
 __all__ = [
     "EXTRAS",
@@ -25,8 +75,8 @@ __all__ = [
     "at",
     "cell_runs",
     "checked_out",
+    "checkpoint_list",
     "checkpointing",
-    "checkpoints",
     "checks",
     "contract",
     "created",
@@ -50,8 +100,8 @@ __all__ = [
     "pipeline_shown",
     "problems",
     "returned",
+    "run_list",
     "run_result",
-    "runs",
     "scrubbed",
     "show",
     "sliced",
@@ -61,3 +111,11 @@ __all__ = [
     "targets",
     "verified",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return found

@@ -27,7 +27,7 @@ def checkpointing(on: bool) -> View:
     )
 
 
-def checkpoints(cells: Sequence[CellRun]) -> View:
+def checkpoint_list(cells: Sequence[CellRun]) -> View:
     """The cell runs whose variables can be brought back."""
     rows = []
     for one in cells:

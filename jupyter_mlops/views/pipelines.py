@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jupyter_mlops.records import short
 from jupyter_mlops.views.parts import counted, state_mark
+from jupyter_mlops.views.unchanged import pipeline_unchanged
 from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, clean, duration, when
 
 if TYPE_CHECKING:
@@ -16,18 +17,6 @@ if TYPE_CHECKING:
 
 _PASSED: Final = 3
 """Names on an arrow; ``--json`` has all."""
-
-
-def pipeline_unchanged(steps: Sequence[tuple[str, str]]) -> View:
-    """A pipeline of which nothing has changed."""
-    return View(
-        blocks=[Text(f"Nothing has changed: {counted(len(steps), 'step')}, nothing ran.", tone="good")],
-        data={
-            "status": "cached",
-            "run": None,
-            "steps": {name: {"status": "cached", "run": run} for name, run in steps},
-        },
-    )
 
 
 def pipeline_run(result: Result) -> View:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.targets import Standing
 
 
-def runs(store: Store, limit: int) -> View:
+def run_list(store: Store, limit: int) -> View:
     """The latest runs, newest first."""
     found = store.runs(limit=limit)
     rows = [
