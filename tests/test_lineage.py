@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.lineage import CellNames, ancestors, lineage, names_in
+from jupyter_mlops.lineage import CellNames, ancestors, lineage, names_in, names_until
 from jupyter_mlops.records import Artifact, CellEnded, CellRun, CellStarted, digest_of
 
 
@@ -109,6 +109,83 @@ def test_what_text_cannot_tell_is_said(source, opaque):
 def test_branches_are_told_from_what_surely_happens():
     found = names_in("a = 1\nif a:\n  b = 2\n  a = 3\nfor i in r:\n  c = 1")
     assert found.maybe == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("source", "likely", "maybe"),
+    [
+        ("for x in xs: y = x", {"x", "y"}, set()),
+        ("for x in range(3): y = x", set(), set()),
+        ("for x in range(0, 3, 2): y = x", set(), set()),
+        ("for x in range(3, 0): y = x", {"x", "y"}, set()),
+        ("for x in range(n): y = x", {"x", "y"}, set()),
+        ("for i, x in enumerate([n, 2]): y = x", set(), set()),
+        ("for x in [*xs]: y = x", {"x", "y"}, set()),
+        ("for x in (1, 2):\n  y = x\n  if y: break\n  z = x\nelse:\n  w = 1", {"z", "w"}, set()),
+        ("for x in (1, 2):\n  if x:\n    y = 1", set(), {"y"}),
+        ("while True:\n  y = f()\n  if y: break\n  z = y", {"z"}, set()),
+        ("while f(): y = 1", set(), {"y"}),
+        ("try:\n  y = f()\nexcept ValueError:\n  z = 1\nfinally:\n  w = 2", {"y"}, {"z"}),
+        ("try:\n  y = f()\nfinally:\n  w = 2", set(), set()),
+        ("with suppress(ValueError): y = f()", {"y"}, set()),
+        ("with contextlib.suppress(ValueError) as s: y = f()", {"y"}, set()),
+        ("with open(p) as f: y = f.read()", set(), set()),
+        ("for x in xs: y = x\ny = 2", {"x"}, set()),
+    ],
+)
+def test_what_a_loop_or_a_swallowed_error_may_leave_out_is_likely_only(source, likely, maybe):
+    found = names_in(source)
+    assert (found.likely, found.maybe) == (likely, maybe)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "while True:\n  if f(): break\n  x = 1\nprint(x)",
+        "with suppress(ValueError):\n  f()\n  x = 1\nprint(x)",
+        "for n in ns:\n  if f(): break\nelse:\n  x = 1\nprint(x)",
+        "for x in ns: pass\nprint(x)",
+    ],
+)
+def test_what_may_not_have_been_bound_is_read(source):
+    assert "x" in names_in(source).reads
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "while True:\n  x = f()\n  if x: break\nprint(x)",
+        "with open(p) as f:\n  x = f.read()\nprint(x)",
+        "for n in ns: pass\nelse:\n  x = 1\nprint(x)",
+        "try:\n  x = f()\nexcept ValueError:\n  x = 1\nprint(x)",
+    ],
+)
+def test_what_was_surely_bound_is_not_read(source):
+    assert "x" not in names_in(source).reads
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "writes", "maybe"),
+    [
+        ("a = 1\nb = f()\nc = 2", 2, {"a"}, set()),
+        ("a = 1\nb = g = f()\nc = 2", 2, {"a"}, set()),
+        ("a = 1\nb, g = f()\nc = 2", 2, {"a", "b", "g"}, {"b", "g"}),
+        ("a = 1\nb = (\n  g := f()\n) + h()\nc = 2", 4, {"a", "g"}, {"g"}),
+        ("a = 1\na += f()", 2, {"a"}, set()),
+        ("a = 1\nfor a in f(): b = 1", 2, {"a", "b"}, {"b"}),
+        ("if f():\n  a = 1\nb: int = f()", 3, {"a"}, {"a"}),
+        ("for a in f(): b = a\nraise b", 2, {"a", "b"}, set()),
+    ],
+)
+def test_what_stands_behind_the_statement_that_failed_was_not_bound(source, line, writes, maybe):
+    found = names_until(source, line)
+    assert found is not None
+    assert (found.writes, found.maybe) == (writes, maybe)
+
+
+def test_a_line_that_is_not_the_cells_says_nothing():
+    assert names_until("a = 1", 7) is None
+    assert names_until("a = (", 1) is None
 
 
 def test_seeds_are_noticed():

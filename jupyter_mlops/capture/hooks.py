@@ -330,7 +330,7 @@ class Hooks:
         try:
             self._probe("post")
             if one.recorded:
-                what = self._observed(one, status)
+                what = self._observed(one, status, line)
             else:
                 error = ""
         except BaseException as failure:  # noqa: BLE001 - the end is written without: it says what is missing
@@ -358,13 +358,15 @@ class Hooks:
         if session.checkpoints is not None:
             session.checkpoints.after(one.digest)
 
-    def _observed(self, one: Open, status: str) -> dict[str, Any]:
+    def _observed(self, one: Open, status: str, line: int) -> dict[str, Any]:
         session = self.session
         assert one.digest is not None
         assert self.generators is not None
         budget = session.seconds
         began = time.perf_counter()
-        delta = session.namespace.after(one.before, one.digest, failed=status != "done", beside=one.beside)
+        delta = session.namespace.after(
+            one.before, one.digest, failed=status != "done", line=line, beside=one.beside
+        )  # fmt: skip
         left = max(0.0, budget - (time.perf_counter() - began))
         seen = session.access.end(one.trace, budget=left) if one.trace is not None else None
         for data in delta.facts.values():

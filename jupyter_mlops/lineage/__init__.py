@@ -10,6 +10,6 @@ a user's value.
 from __future__ import annotations
 
 from jupyter_mlops.lineage.graph import Edge, Graph, Node, ancestors, lineage
-from jupyter_mlops.lineage.names import NOTHING, CellNames, names_in
+from jupyter_mlops.lineage.names import NOTHING, CellNames, names_in, names_until
 
-__all__ = ["NOTHING", "CellNames", "Edge", "Graph", "Node", "ancestors", "lineage", "names_in"]
+__all__ = ["NOTHING", "CellNames", "Edge", "Graph", "Node", "ancestors", "lineage", "names_in", "names_until"]

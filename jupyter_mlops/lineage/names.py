@@ -30,6 +30,9 @@ class CellNames(msgspec.Struct, frozen=True):
         Names the cell binds.
     maybe
         Those of `writes` that are bound in a branch only, so that a run may well not have bound them.
+    likely
+        Those of `writes` that are bound unless a loop goes through nothing, or breaks off, or an exception that is
+        caught comes first.
     deletes
         Names the cell unbinds.
     opaque
@@ -47,6 +50,7 @@ class CellNames(msgspec.Struct, frozen=True):
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
     maybe: frozenset[str] = frozenset()
+    likely: frozenset[str] = frozenset()
     deletes: frozenset[str] = frozenset()
     opaque: tuple[str, ...] = ()
     calls_seed: bool = False
@@ -94,7 +98,40 @@ def names_in(source: str) -> CellNames:
     return reader.found()
 
 
-def names_of(statements: Sequence[ast.stmt]) -> CellNames:
+@functools.lru_cache(maxsize=64)
+def names_until(source: str, line: int) -> CellNames | None:
+    """What a cell that failed within the statement at a line may have bound; None where that cannot be told.
+
+    What stands behind that statement was not reached. The statement itself bound nothing where all it does is to give a
+    value a name; else it may have. What it reads is of no interest.
+    """
+    whole = names_in(source)
+    try:
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    failing = next((one for one in statements if one.lineno <= line <= (one.end_lineno or 0)), None)
+    if failing is None:
+        return None
+    before = names_of(statements[: statements.index(failing)])
+    own = names_of([_first_of(failing)]).writes
+    surely = before.writes - before.maybe - before.likely
+    return CellNames(
+        reads=whole.reads, writes=before.writes | own, maybe=(before.maybe | own) - before.likely - surely,
+        likely=before.likely, deletes=whole.deletes, opaque=whole.opaque,
+    )  # fmt: skip
+
+
+def _first_of(node: ast.stmt) -> ast.stmt | ast.expr:
+    """What of a statement may bind names although it fails: of one that only names a value, what makes the value."""
+    if isinstance(node, ast.Assign) and all(isinstance(one, ast.Name) for one in node.targets):
+        return node.value
+    if isinstance(node, ast.AnnAssign | ast.AugAssign) and isinstance(node.target, ast.Name):
+        return node.value or node
+    return node
+
+
+def names_of(statements: Sequence[ast.stmt | ast.expr]) -> CellNames:
     """What some statements of a cell read and write, as `names_in` has it for the whole."""
     reader = _Reader()
     reader.block(statements)
@@ -133,7 +170,8 @@ _GLOBAL_SEEDS: Final = {
     "set_seed": _ALL_GENERATORS, "set_random_seed": _ALL_GENERATORS, "random_seed": _ALL_GENERATORS,
 }  # fmt: skip
 """The global generators that a call of such a name may seed; `default_rng(0)` makes one of its own."""
-_BLIND: Final = frozenset({"exec", "eval", "execfile", "globals", "locals", "__import__"})
+BLIND: Final = frozenset({"exec", "eval", "execfile", "globals", "locals", "__import__"})
+"""Builtins whose effect on names cannot be read in a text."""
 _TYPE_ALIAS: Final = getattr(ast, "TypeAlias", None)
 _TRY_STAR: Final = getattr(ast, "TryStar", None)
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -157,6 +195,7 @@ class _Reader:
         self.reads: set[str] = set()
         self.writes: set[str] = set()
         self.sure: set[str] = set()  # writes that happen on every way through the cell
+        self.likely: set[str] = set()  # … unless a loop goes through nothing, or something is cut short
         self.deletes: set[str] = set()
         self.opaque: dict[str, None] = {}
         self.seeds = False
@@ -164,11 +203,13 @@ class _Reader:
         self.seeding: dict[str, frozenset[str]] = {}
         self.bound: set[str] = set()  # surely bound by the cell, where the walk stands
         self.branch = 0
+        self.loose = 0
         self.later: dict[str, list[_Body]] = {}  # functions defined here, by name, until somebody mentions them
 
     def found(self) -> CellNames:
         return CellNames(
-            reads=frozenset(self.reads), writes=frozenset(self.writes), maybe=frozenset(self.writes - self.sure),
+            reads=frozenset(self.reads), writes=frozenset(self.writes),
+            maybe=frozenset(self.writes - self.sure - self.likely), likely=frozenset(self.likely - self.sure),
             deletes=frozenset(self.deletes), opaque=tuple(self.opaque), calls_seed=self.seeds,
             seeds=frozenset(self.seeded), seeding=self.seeding,
         )  # fmt: skip
@@ -178,7 +219,7 @@ class _Reader:
     def load(self, name: str) -> None:
         if name not in self.bound:
             self.reads.add(name)
-        if name in _BLIND:
+        if name in BLIND:
             self.opaque[name] = None
         if name in self.seeding:
             self.seeded |= self.seeding[name]
@@ -192,7 +233,7 @@ class _Reader:
         self.writes.add(name)
         self.bound.add(name)
         if not self.branch:
-            self.sure.add(name)
+            (self.likely if self.loose else self.sure).add(name)
 
     def run(self, body: _Body) -> None:
         """Count what a function does to the notebook: somebody mentioned it, so it may be called."""
@@ -203,7 +244,7 @@ class _Reader:
 
     # statements
 
-    def block(self, statements: Sequence[ast.stmt]) -> None:
+    def block(self, statements: Sequence[ast.stmt | ast.expr]) -> None:
         for statement in statements:
             handler = _STATEMENTS.get(type(statement))
             if handler is None:
@@ -229,23 +270,50 @@ class _Reader:
     def for_(self, node: ast.For | ast.AsyncFor) -> None:
         self.expression(node.iter)
         before = set(self.bound)
-        self.target(node.target)
-        self.block(node.body)
-        self.bound = before
-        self.block(node.orelse)
+        with self.loosely(not _goes_through(node.iter)):
+            self.target(node.target)
+            self.until_broken(node.body)
+        self.bound = set(before)
+        self.otherwise(node)
+
+    @contextlib.contextmanager
+    def loosely(self, loose: bool = True) -> Iterator[None]:
+        """Within it, what is bound is bound unless something is gone round or cut short."""
+        self.loose += loose
+        yield
+        self.loose -= loose
+
+    def until_broken(self, body: Sequence[ast.stmt]) -> None:
+        """Walk a loop's body; from the first statement on that may leave it, nothing is sure to be done."""
+        sure = next((place for place, one in enumerate(body) if _breaks(one)), len(body))
+        self.block(body[:sure])
+        bound = set(self.bound)
+        with self.loosely(sure < len(body)):
+            self.block(body[sure:])
+        if sure < len(body):
+            self.bound &= bound
+
+    def otherwise(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
+        """Walk what comes after a loop that was not broken off."""
+        before, breaks = set(self.bound), any(map(_breaks, node.body))
+        with self.loosely(breaks):
+            self.block(node.orelse)
+        if breaks:
+            self.bound &= before
 
     def while_(self, node: ast.While) -> None:
         self.expression(node.test)
         if isinstance(node.test, ast.Constant) and node.test.value:
-            self.block(node.body)
+            self.until_broken(node.body)
         else:
             self.branches(node.body, certain=False)
-        self.block(node.orelse)
+        self.otherwise(node)
 
     def try_(self, node: ast.Try) -> None:
         before = set(self.bound)
-        self.block(node.body)
-        self.block(node.orelse)
+        with self.loosely(bool(node.handlers)):
+            self.block(node.body)
+            self.block(node.orelse)
         after = self.bound
         self.branch += 1
         for handler in node.handlers:
@@ -270,7 +338,12 @@ class _Reader:
             self.expression(item.context_expr)
             if item.optional_vars is not None:
                 self.target(item.optional_vars)
-        self.block(node.body)
+        before = set(self.bound)
+        swallows = any(_swallows(item.context_expr) for item in node.items)
+        with self.loosely(swallows):
+            self.block(node.body)
+        if swallows:
+            self.bound &= before
 
     def match_(self, node: ast.Match) -> None:
         self.expression(node.subject)
@@ -633,6 +706,9 @@ _EXPRESSIONS: Final[dict[type, Callable[[_Reader, Any], None]]] = {
     **dict.fromkeys(_COMPREHENSIONS, _Reader.comprehension),
 }  # fmt: skip
 _SHELL_CALLS: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput"})
+_SWALLOWING: Final = frozenset({
+    "suppress", "raises", "assertRaises", "assertRaisesRegex", "ExitStack", "AsyncExitStack",
+})  # fmt: skip
 _HARMLESS_CALLS: Final = frozenset({"set_next_input", "register_magic_function", "show_usage"})
 _HARMLESS_MAGICS: Final = frozenset({
     "alias", "alias_magic", "autoawait", "autocall", "automagic", "autoreload", "bookmark", "cat", "cd", "clear",
@@ -659,6 +735,41 @@ def _global_seeds(node: ast.Call, name: str) -> tuple[str, ...]:
     if isinstance(base, ast.Name) and base.id == "random" and name == "seed":
         return ("random",)
     return _GLOBAL_SEEDS[name]
+
+
+def _goes_through(node: ast.expr) -> bool:
+    """Whether a loop over this surely goes through something."""
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        return any(not isinstance(one, ast.Starred) for one in node.elts)
+    if isinstance(node, ast.Dict):
+        return any(one is not None for one in node.keys)
+    if isinstance(node, ast.Constant):
+        return bool(node.value)
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args or node.keywords:
+        return False
+    if node.func.id == "range":
+        found = [one.value for one in node.args if isinstance(one, ast.Constant) and type(one.value) is int]
+        return len(found) == len(node.args) <= 3 and found[-1:] != [0] and len(range(*found)) > 0
+    return node.func.id in ("enumerate", "reversed", "sorted", "list", "zip") and all(map(_goes_through, node.args))
+
+
+def _breaks(node: ast.AST) -> bool:
+    """Whether a statement may leave the loop, or the round, that it stands in."""
+    if isinstance(node, ast.Break | ast.Continue):
+        return True
+    if isinstance(node, ast.For | ast.AsyncFor | ast.While):
+        return any(map(_breaks, node.orelse))  # those of its own body are its own
+    if isinstance(node, ast.expr | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return False
+    return any(map(_breaks, ast.iter_child_nodes(node)))
+
+
+def _swallows(node: ast.expr) -> bool:
+    """Whether a context manager is one of those that end a block at an exception and let the cell go on."""
+    if not isinstance(node, ast.Call):
+        return False
+    named = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+    return named in _SWALLOWING
 
 
 def _is_shell(node: ast.expr) -> bool:
@@ -790,5 +901,5 @@ def _look_at_call(node: ast.Call, reader: _Reader) -> None:
     if name in _SEEDS:
         reader.seeds = True
         reader.seeded.update(_global_seeds(node, name))
-    if isinstance(func, ast.Name) and name in _BLIND:
+    if isinstance(func, ast.Name) and name in BLIND:
         reader.opaque[name] = None

@@ -433,7 +433,7 @@ class _Walk:
         if not part.whole:
             return
         names = part.cell.names
-        sure = frozenset() if part.run.status != "done" else names.writes - names.maybe
+        sure = frozenset() if part.run.status != "done" else names.writes - names.maybe - names.likely
         here = session.place[part.run.id]
         # (what a handler of exceptions is bound to is deleted as well, and was nobody's)
         gone = set(part.run.ended.removed if part.run.ended else ()) | names.deletes - (names.writes - sure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 import threading
@@ -13,7 +14,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable, numbers, summable
-from jupyter_mlops.lineage import NOTHING, CellNames
+from jupyter_mlops.lineage import NOTHING, CellNames, names_until
+from jupyter_mlops.lineage.names import BLIND
 from jupyter_mlops.namespace.holding import Holders
 from jupyter_mlops.namespace.moments import Lookout, Moment
 from jupyter_mlops.namespace.reach import NOWHERE, Reach, own_state, reach
@@ -47,6 +49,7 @@ class Before(msgspec.Struct):
     """
 
     names: CellNames = NOTHING
+    source: str = ""
     inputs: dict[str, Artifact] = {}
     after: dict[Digest, None] = {}
     gaps: list[Gap] = []
@@ -223,7 +226,7 @@ class Namespace:
 
     # -- before a cell -----------------------------------------------------------------------------------------------
 
-    def before(self, source: str, names: CellNames) -> Before:  # noqa: ARG002 - the source is for those who read more
+    def before(self, source: str, names: CellNames) -> Before:
         """Note what a cell is about to read.
 
         Parameters
@@ -241,7 +244,7 @@ class Namespace:
         now = self._lookout.look()
         self._lookout.arrived.clear()  # what came until now is none of this cell's results
         owed, self._owed = self._owed, []
-        before = Before(names=names, inside=bool(self._open), gaps=owed)
+        before = Before(names=names, source=source, inside=bool(self._open), gaps=owed)
         self._drift(now)
         if self._others():
             self._doubt = self._tick - 1
@@ -258,6 +261,7 @@ class Namespace:
         hidden = self._nobodys
         seen: dict[int, Fingerprint] = {}
         waiting = list(before.names.reads)
+        blind = dict.fromkeys(before.names.opaque)
         while waiting:
             name = waiting.pop()
             if name in before.mentioned:
@@ -266,7 +270,11 @@ class Namespace:
             if value is _GONE:  # the kernel's own, or a builtin
                 value = dict.get(self._ns, name, _GONE)
                 if value is _GONE:
+                    if name in BLIND:
+                        blind[name] = None
                     continue
+            if type(value) is types.BuiltinFunctionType and value.__name__ in BLIND and value.__self__ is builtins:
+                blind[value.__name__] = None
             before.mentioned.add(name)
             if name in hidden or _IPYTHON.fullmatch(name):
                 found = reach(value, self._ns)
@@ -278,6 +286,8 @@ class Namespace:
             before.stores |= found.stores
             waiting.extend(found.loads)
             waiting.extend(found.stores)
+        if len(blind) > len(before.names.opaque):  # a function that it may call is as blind as its own text
+            before.names = msgspec.structs.replace(before.names, opaque=tuple(blind))
 
     def _read(self, before: Before, name: str, value: Any, budget: Budget, seen: dict[int, Fingerprint]) -> Reach:
         entry = self._entries.get(name)
@@ -330,7 +340,9 @@ class Namespace:
 
     # -- after a cell ------------------------------------------------------------------------------------------------
 
-    def after(self, before: Before | None, cell_run: Digest, *, failed: bool = False, beside: bool = False) -> Delta:
+    def after(
+        self, before: Before | None, cell_run: Digest, *, failed: bool = False, line: int = 0, beside: bool = False
+    ) -> Delta:
         """Say what a cell read, bound, changed and removed.
 
         Parameters
@@ -341,6 +353,8 @@ class Namespace:
             The cell run's name: what it made is known by it from now on.
         failed
             The cell ended by an error, so that it may not have bound all it names.
+        line
+            Where it did, if that is known: in the cell's text as `before` was given it.
         beside
             Another cell ran at the same time, in another thread or task: neither knows what the other did.
         """
@@ -354,6 +368,8 @@ class Namespace:
         threads = self._others()
         if threads or beside or _doubtful(before.names):
             self._doubt = self._tick
+        if failed and line and (reached := names_until(before.source, line)) is not None:
+            before.names, failed = msgspec.structs.replace(reached, opaque=before.names.opaque), False
         gaps = before.gaps
         changed, removed = self._moved(now, before)
         self._note_results(cell_run)
@@ -752,11 +768,15 @@ class _Pass:
         """Note a name that the cell bound; not `sure`: unless its content is what it was."""
         value = self.now[name]
         old = self.of._entries.get(name)
+        if not sure and old is not None and old.id == id(value):
+            self.look_again(name)
+            return
         artifact = self.of._artifact(name, value, self.budget, self.seen, self.facts)
         self.done.add(name)
-        if not sure and old is not None and old.id == id(value) and old.artifact.digest == artifact.digest is not None:
-            old.checked = self.of._tick
-            return
+        if old is not None and old.id == id(value) and name in self.before.names.likely:
+            # the loop that may have bound it may have gone through nothing, and left the very object that it was:
+            # no look at the variables tells these two apart, so it counts as bound, and builds on who made it before
+            self.before.after.update(dict.fromkeys(one for one in (old.made, old.touched) if one is not None))
         entry = self.of._enter(name, value, artifact, self.cell_run)
         self.reached.append(entry.reach)
         self.outputs[name] = entry.artifact
