@@ -10,9 +10,10 @@ estimator holds: there they are counts, indexes and categories. All else has to 
 from __future__ import annotations
 
 import contextlib
+import functools
 import types
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -33,6 +34,14 @@ _DEEPEST: Final = 150
 _LEAVES: Final = frozenset({int, float, complex, bool, str, bytes})
 
 
+class Held(NamedTuple):
+    """A variable of a checkpoint: how it was called, the manifest that holds its value, or why none does."""
+
+    name: str
+    manifest: Digest | None
+    why: str
+
+
 class Contents:
     """Values of variables by their digests, as far as a store keeps their bytes.
 
@@ -44,32 +53,33 @@ class Contents:
         The cell runs whose checkpoints count.
     """
 
-    def __init__(self, store: Store, cells: Iterable[CellRun]) -> None:
+    def __init__(self, store: Store, cells: Sequence[CellRun]) -> None:
         self._store = store
-        self._manifests: dict[Digest, tuple[Digest, str]] = {}
-        self._left: dict[Digest, str] = {}
-        for cell in cells:
-            if cell.checkpoint is not None and cell.checkpoint.variables is not None:
-                self._list(cell.checkpoint.variables)
+        self._cells = cells
 
-    def _list(self, variables: Digest) -> None:
-        try:
-            found = msgspec.json.decode(self._store.get(variables), type=Variables)
-        except (MlopsError, msgspec.DecodeError, RecursionError):
-            # lost or damaged: `fsck` names it; others may hold the same values
-            return
-        for name, held in found.names.items():
-            digest = held.artifact.digest if held.artifact is not None else None
-            if digest is None:
+    @functools.cached_property
+    def _listed(self) -> dict[Digest, Held]:
+        """By digest what checkpoints hold; read when it is first asked for."""
+        listed: dict[Digest, Held] = {}
+        for cell in self._cells:
+            if cell.checkpoint is None or cell.checkpoint.variables is None:
                 continue
-            if held.manifest is not None:
-                self._manifests[digest] = (held.manifest, name)
-            else:
-                self._left.setdefault(digest, held.why)
+            try:
+                found = msgspec.json.decode(self._store.get(cell.checkpoint.variables), type=Variables)
+            except (MlopsError, msgspec.DecodeError, RecursionError):
+                continue  # lost or damaged: `fsck` names it; others may hold the same values
+            for name, held in found.names.items():
+                digest = held.artifact.digest if held.artifact is not None else None
+                if digest is not None and (digest not in listed or held.manifest is not None):
+                    listed[digest] = Held(name, held.manifest, held.why)
+        return listed
 
     def has(self, one: Artifact) -> bool:
         """Whether bytes are kept of a variable's value."""
-        return one.digest is not None and (one.digest in self._manifests or self._version(one.digest) is not None)
+        held = self._listed.get(one.digest) if one.digest is not None else None
+        if held is not None and held.manifest is not None:
+            return True
+        return one.digest is not None and self._version(one.digest) is not None
 
     def value(self, one: Artifact) -> Any:
         """A variable's value, made again.
@@ -82,13 +92,13 @@ class Contents:
         if one.digest is None:
             raise NotTold(one.why or "it has no digest")
         try:
-            if one.digest in self._manifests:
-                manifest, name = self._manifests[one.digest]
-                made = values.bring(manifest, self._store, names=[name], programs=False)[name]
+            held = self._listed.get(one.digest)
+            if held is not None and held.manifest is not None:
+                made = values.bring(held.manifest, self._store, names=[held.name], programs=False)[held.name]
             elif (version := self._version(one.digest)) is not None:
                 made = self._registered(version)
             else:
-                raise NotTold(self._left.get(one.digest) or "its value was not kept")
+                raise NotTold((held.why if held is not None else "") or "its value was not kept")
         except MlopsError as error:
             raise NotTold(str(error.cause or error.thing)) from error
         if fingerprint(made).digest != one.digest:
