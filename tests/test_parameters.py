@@ -367,3 +367,11 @@ def test_a_run_with_a_secret_is_never_taken_for_one_with_another(tmp_path: Path,
         result = pipelines.run_notebook(path, parameters={"token": token}, project=project, cache="notebook")
         assert (result.status, "given secrets" in result.because) == ("done", True)
         assert nbformat.read(result.output, 4).cells[2].outputs[0].text == f"{length}\n"
+
+
+def test_a_cell_that_got_a_secret_is_never_recalled_for_another(tmp_path: Path, project: Project) -> None:
+    path = notebook(tmp_path, "print(len(token))", "print(2)")
+    for token in ("first secret word", "the second one"):
+        result = pipelines.run_notebook(path, parameters={"token": token}, project=project, cache="cells")
+        assert nbformat.read(result.output, 4).cells[2].outputs[0].text == f"{len(token)}\n"
+        assert holds(tmp_path, token) == []

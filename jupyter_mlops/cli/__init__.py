@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,8 @@ def call(arguments: Sequence[str], place: Place, command: click.Command = mlops)
     except click.ClickException as error:
         hint = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else "mlops --help"
         raise WrongUse(error.format_message(), next=hint) from None
+    except click.Abort as error:
+        raise KeyboardInterrupt from error  # as the kernel knows it
     return None if isinstance(answer, int) else answer  # an exit code: of --help, which has printed its answer
 
 
@@ -75,16 +78,26 @@ def _shell(arguments: Sequence[str]) -> int:
 def _error_text(error: MlopsError) -> str:
     from jupyter_mlops.widgets import clean
 
-    head, *rest = clean(error, newlines=True).split("\n")
+    head, *rest = _harmless(clean(error, newlines=True)).split("\n")
     return "\n".join([f"{click.style('mlops:', fg='red')} {head}", *rest])
+
+
+def _harmless(text: str) -> str:
+    """What is printed, where a service would take some of its lines for commands."""
+    from jupyter_mlops.project import Project
+    from jupyter_mlops.views.ci import harmless, on_github
+
+    return harmless(text) if on_github(Project(Path()).environ) else text
 
 
 def _print(answer: Any, *, as_json: bool) -> int:
     from jupyter_mlops.widgets import View, clean
 
     if isinstance(answer, View):
-        click.echo(answer.json() if as_json else answer.text(colour=sys.stdout.isatty()))
+        # In JSON a bracket may be escaped, and no line begins with a colon.
+        shown = answer.json().replace("##[", "##\\u005b") if as_json else answer.text(colour=sys.stdout.isatty())
+        click.echo(shown if as_json else _harmless(shown))
         return 0 if answer.ok else answer.code
     if answer is not None:
-        click.echo(clean(answer, newlines=True))
+        click.echo(_harmless(clean(answer, newlines=True)))
     return 0

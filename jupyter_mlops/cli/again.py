@@ -49,13 +49,18 @@ if TYPE_CHECKING:
     "--cache", "off", "notebook", "cells",
     help="notebook: skip it if a run on record would do the same. cells: recall each cell that would do the same.",
 )  # fmt: skip
-@click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
+@click.option("--progress/--no-progress", default=None, help="Show how far it is (where a person looks).")
+@click.option("--live", is_flag=True, help="Show what cells print as they print it.")
+@click.option("--junit", "junit_file", type=FILE, metavar="FILE", help="Write JUnit XML with a case per cell.")
+@click.option(
+    "--check", "checking", is_flag=True, help="Run nothing. Ends with 1 if a run is due, or a contract was broken."
+)
 @here
 def run(
     place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...],
     raw: tuple[tuple[str, str], ...], files: tuple[Path, ...], yaml: tuple[str, ...], coded: tuple[str, ...],
     listing: bool, kernel: str | None, cell_timeout: float | None, timeout: float | None, target: str | None,
-    retries: int, cache: str, progress: bool | None,
+    retries: int, cache: str, progress: bool | None, live: bool, junit_file: Path | None, checking: bool,
 ) -> View:  # fmt: skip
     """Run a NOTEBOOK headless, with parameters, on record.
 
@@ -73,19 +78,31 @@ def run(
     if place.session is None:
         for name in pipelines.secrets_among(notebook, [*pairs, *raw]):
             click.echo(f"{name} can be seen in the process table: -p {name} @env:VARIABLE", err=True)
+    if checking:
+        answer = pipelines.run_due(notebook, output=output, parameters=parameters, project=project, kernel=kernel)
+        return views.due(project, notebook, answer)
+    away = target is not None or retries > 0
+    if away and live:
+        raise WrongUse("--live shows what a run in this very process prints", next="leave out --target and --retries")
     bar = sys.stderr.isatty() if progress is None else progress
-    if target is not None or retries:
-        step = pipelines.step_of(
-            project, notebook, output=output, parameters=parameters, kernel=kernel or "", cell_timeout=cell_timeout,
-            timeout=timeout, retries=retries, cache=cache,
-        )  # fmt: skip
-        with targets.open_target(target or "local", project) as opened:
-            return views.step_result(project, pipelines.run_on(opened, step, project, progress=bar))
-    result = pipelines.run_notebook(
-        notebook, output=output, parameters=parameters, project=project, kernel=kernel, cell_timeout=cell_timeout,
-        timeout=timeout, cache=cache, progress=bar,
-    )  # fmt: skip
-    return views.run_result(project, result)
+    place_ = pipelines.checked(notebook, output, parameters, project).place
+    with views.reporting(project, notebook, place_, junit_file, lambda line: click.echo(line, err=True)) as report:
+        if away:
+            step = pipelines.step_of(
+                project, notebook, output=output, parameters=parameters, kernel=kernel or "",
+                cell_timeout=cell_timeout, timeout=timeout, retries=retries, cache=cache,
+            )  # fmt: skip
+            with targets.open_target(target or "local", project) as opened:
+                report.outcome = pipelines.run_on(opened, step, project, progress=bar)
+        else:
+            watch = views.watching(notebook, in_notebook=place.variables is not None, progress=progress, live=live)
+            result = pipelines.run_notebook(
+                notebook, output=output, parameters=parameters, project=project, kernel=kernel,
+                cell_timeout=cell_timeout, timeout=timeout, cache=cache, progress=bar and not live, watch=watch,
+                on_event=watch.heard if watch else None,
+            )  # fmt: skip
+            report.outcome = views.outcome(project, result)
+    return views.step_result(project, report.outcome)
 
 
 @mlops.command()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         validate,
     )
     from jupyter_mlops.pipelines.resuming import NotResumed, resume_run
-    from jupyter_mlops.pipelines.runs import RunRefused, RunResult, run_notebook
+    from jupyter_mlops.pipelines.runs import RunRefused, RunResult, checked, run_due, run_notebook
     from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
     from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file, secrets_among
 
@@ -55,6 +55,7 @@ _HOMES = {
     "RunRefused": "runs",
     "RunResult": "runs",
     "Secret": "parameters",
+    "checked": "runs",
     "code_cells": "parameters",
     "inspect_parameters": "parameters",
     "parse_parameter": "words",
@@ -63,6 +64,7 @@ _HOMES = {
     "read_parameters": "words",
     "read_parameters_file": "words",
     "resume_run": "resuming",
+    "run_due": "runs",
     "run_notebook": "runs",
     "run_on": "steps",
     "secrets_among": "words",
@@ -90,6 +92,7 @@ __all__ = [
     "RunRefused",
     "RunResult",
     "Secret",
+    "checked",
     "code_cells",
     "inspect_parameters",
     "parse_parameter",
@@ -98,6 +101,7 @@ __all__ = [
     "read_parameters",
     "read_parameters_file",
     "resume_run",
+    "run_due",
     "run_notebook",
     "run_on",
     "secrets_among",

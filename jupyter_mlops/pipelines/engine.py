@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import msgspec
 
@@ -106,6 +106,16 @@ class CellFailure(msgspec.Struct, frozen=True, kw_only=True):
         return f"{where}\n{self.ename}: {self.evalue}" if self.evalue else f"{where}\n{self.ename}"
 
 
+class Watch(Protocol):
+    """Who looks on while a run goes: `moment` is called a few times a second, `output` with each output as it comes."""
+
+    def moment(self) -> None:
+        """Time has passed."""
+
+    def output(self, output: Mapping[str, Any]) -> None:
+        """Something was printed, shown or raised; secrets are masked."""
+
+
 class Job:
     """One run as it is asked for, and as it goes.
 
@@ -127,6 +137,8 @@ class Job:
         Whether the caller writes the run's beginning and end.
     kernels
         The folder of kernel specifications to choose from; all that Jupyter knows unless given.
+    watch
+        Looks on.
     on_event
         Told when the run is on record, and when a cell begins and ends.
     keeps
@@ -152,6 +164,7 @@ class Job:
         recorded: bool = False,
         kernels: Path | None = None,
         on_event: OnEvent | None = None,
+        watch: Watch | None = None,
         keeps: bool = False,
         checkpoints: bool = False,
         cache: str = "off",
@@ -166,6 +179,7 @@ class Job:
         self.cell_timeout = cell_timeout
         self.recorded = recorded
         self.kernels = kernels
+        self.watch = watch
         self.on_event = on_event
         self.keeps = keeps
         self.checkpoints = checkpoints
@@ -627,6 +641,8 @@ def _drive(
         # Saved widget state makes a static page ask a server for scripts, instead of showing the plain form.
         store_widget_state=False,
     )  # fmt: skip
+    if job.watch is not None:
+        client.on_output = job.watch.output
     if job.secrets:
         client.masking = Masking(job.redactor.known)
     client.create_kernel_manager()
@@ -711,6 +727,7 @@ class _Cells:
     def _show(self, index: int, cell: Any, heading: str) -> None:
         if self.books.pbar:
             name = self.books.get_cell_description(cell) or heading
+            self.books.pbar.set_postfix_str("", refresh=False)
             self.books.pbar.set_description(f"cell {index + 1}" + (f" · {name[:40]}" if name else ""))
 
     async def _cell(self, cell: Any, index: int) -> bool:
@@ -756,6 +773,7 @@ class _Cells:
         """Wait for a cell while keeping the file fresh; why it must end, if it must."""
         import asyncio
 
+        begun = time.monotonic()
         limit = self.job.cell_timeout
         ends = None if limit is None else time.monotonic() + limit
         while True:
@@ -765,6 +783,7 @@ class _Cells:
             if task.done():
                 return ""
             self.job.output.write_if_due()  # type: ignore[union-attr]
+            self._moment(time.monotonic() - begun)
             now = time.monotonic()
             if self.job.stop.signum:
                 return f"stopped by {signal.Signals(self.job.stop.signum).name}"
@@ -772,6 +791,13 @@ class _Cells:
                 return f"the cell ran longer than {limit:g} s"
             if self.deadline is not None and now >= self.deadline:
                 return f"the run took longer than {self.job.timeout:g} s"
+
+    def _moment(self, seconds: float) -> None:
+        """Show that time has passed in a cell."""
+        if self.books.pbar and seconds >= 1:
+            self.books.pbar.set_postfix_str(f"this cell {seconds:.0f} s")
+        if self.job.watch is not None:
+            self.job.watch.moment()
 
     async def _end(self, task: asyncio.Future[Any], cell: Any, index: int, why: str) -> None:
         """End a cell that must end: by an interrupt, or if that does not help by the kernel's death."""

@@ -20,6 +20,7 @@ from jupyter_mlops.pipelines.engine import (
     CellFailure,
     Job,
     MlopsEngine,
+    Watch,
     require_kernel,
     require_python,
 )
@@ -105,6 +106,7 @@ def run_notebook(
     timeout: float | None = None,
     cell_timeout: float | None = None,
     progress: bool = False,
+    watch: Watch | None = None,
     cwd: Path | None = None,
     kernels: Path | None = None,
     on_event: OnEvent | None = None,
@@ -132,6 +134,8 @@ def run_notebook(
         Seconds for all cells, and for each: the cell is interrupted, and if that does not help the kernel killed.
     progress
         Show a bar on standard error, if that is a terminal.
+    watch
+        Is told of each moment and each output as it comes.
     cwd
         The kernel's working directory; the notebook's folder unless given, as in JupyterLab.
     kernels
@@ -163,6 +167,53 @@ def run_notebook(
     """
     path = Path(path)
     asked = checked(path, output, parameters, project)
+    job, kernel = _job(
+        path, asked, project, kernel=kernel, timeout=timeout, cell_timeout=cell_timeout, cwd=cwd, kernels=kernels,
+        on_event=on_event, checkpoints=checkpoints, watch=watch,
+        # The record does not know whether secrets are those of another run.
+        keeps=cache == "notebook" and not asked.secrets, cache=cache, resumes=resumes,
+    )  # fmt: skip
+    if job.keeps:
+        return _unless_known(job, path, asked.place, kernel, asked.book, progress=progress)
+    result = _run(job, path, asked.place, kernel, language_of(asked.book), progress=progress)
+    if cache == "notebook":
+        result = msgspec.structs.replace(result, because=_SECRETS)
+    return result
+
+
+def run_due(
+    path: Path,
+    *,
+    output: Path | str | None = None,
+    parameters: Mapping[str, Any] = _NOTHING,
+    project: Project,
+    kernel: str | None = None,
+) -> Answer:
+    """Whether the run that `run_notebook` would make with its cache is on record, or why not; nothing is run.
+
+    Raises
+    ------
+    NotebookUnreadable, ParametersInvalid, OutputRefused, KernelMissing
+        It can not be run.
+    """
+    from jupyter_mlops.pipelines.cache import Answer, Cache
+
+    asked = checked(Path(path), output, parameters, project)
+    job, kernel = _job(Path(path), asked, project, kernel=kernel)
+    if asked.secrets:
+        return Answer(why=_SECRETS)
+    with Cache(project) as cache:
+        return cache.answer(_words(job, asked.place, kernel))
+
+
+_SECRETS: Final = "it is given secrets, and the record does not tell one from another"
+
+
+def _job(
+    path: Path, asked: Checked, project: Project, *, kernel: str | None, cwd: Path | None = None,
+    kernels: Path | None = None, **options: Any,
+) -> tuple[Job, str]:  # fmt: skip
+    """A run as it is asked for, and the name of its kernel."""
     book = asked.book
     if cwd is not None and not cwd.is_dir():
         raise OutputRefused(f"there is no folder {cwd} to run in")
@@ -171,19 +222,10 @@ def run_notebook(
     require_kernel(kernel, kernels)
     job = Job(
         project, path.absolute(), asked.parameters, secrets=asked.secrets, cwd=(cwd or path.parent).absolute(),
-        timeout=timeout, cell_timeout=cell_timeout, recorded=True, kernels=kernels, on_event=on_event,
-        # The record does not know whether secrets are those of another run.
-        keeps=cache == "notebook" and not asked.secrets, checkpoints=checkpoints, cache=cache, resumes=resumes,
+        recorded=True, kernels=kernels, **options,
     )  # fmt: skip
     job.book = book
-    if job.keeps:
-        return _unless_known(job, path, asked.place, kernel, book, progress=progress)
-    result = _run(job, path, asked.place, kernel, language_of(book), progress=progress)
-    if cache == "notebook":
-        result = msgspec.structs.replace(
-            result, because="it is given secrets, and the record does not tell one from another"
-        )
-    return result
+    return job, kernel
 
 
 class Checked(NamedTuple):
@@ -224,15 +266,11 @@ def _unless_known(
     job: Job, path: Path, place: Path, kernel: str, book: Mapping[str, Any], *, progress: bool
 ) -> RunResult:  # fmt: skip
     """Run, unless what that would do is on record."""
-    from jupyter_mlops.pipelines.cache import Asked, Cache
+    from jupyter_mlops.pipelines.cache import Cache
 
     assert job.project is not None
-    assert job.cwd is not None
     with Cache(job.project) as cache:
-        asked = Asked(
-            notebook=path.absolute(), output=place, parameters=job.parameters, kernel=kernel, cwd=job.cwd,
-            environ=job.environment(),
-        )  # fmt: skip
+        asked = _words(job, place, kernel)
         answer = cache.answer(asked)
         if answer.run is not None:
             back = cache.put_back(answer)
@@ -257,6 +295,18 @@ def asked_of(
     return Asked(
         notebook=path.absolute(), output=output.absolute(), parameters=_rows(dict(parameters)), kernel=kernel,
         cwd=path.parent.absolute(), environ=Job(project, path, parameters).environment(),
+    )  # fmt: skip
+
+
+def _words(job: Job, place: Path, kernel: str) -> Asked:
+    """A run as a cache knows it."""
+    from jupyter_mlops.pipelines.cache import Asked
+
+    assert job.notebook is not None
+    assert job.cwd is not None
+    return Asked(
+        notebook=job.notebook, output=place, parameters=job.parameters, kernel=kernel, cwd=job.cwd,
+        environ=job.environment(),
     )  # fmt: skip
 
 

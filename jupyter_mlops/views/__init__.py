@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jupyter_mlops.views.cells import cell_runs
     from jupyter_mlops.views.checkpoints import checkpoint_list, checkpointing, returned
+    from jupyter_mlops.views.ci import harmless, on_github, reporting
     from jupyter_mlops.views.diffs import diff, difference
     from jupyter_mlops.views.environments import environment, environment_diff
     from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
     from jupyter_mlops.views.pipelines import mermaid, pipeline_found, pipeline_run, pipeline_shown
+    from jupyter_mlops.views.progress import watching
     from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
     from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
-    from jupyter_mlops.views.runs import parameters, run_list, run_result, step_result, targets
+    from jupyter_mlops.views.runs import due, outcome, parameters, run_list, run_result, step_result, targets
     from jupyter_mlops.views.showing import show
     from jupyter_mlops.views.slices import sliced
     from jupyter_mlops.views.start import EXTRAS, doctor, made, status
@@ -38,8 +40,10 @@ _HOMES = {
     "difference": "diffs",
     "doctor": "start",
     "drawn": "lineages",
+    "due": "runs",
     "environment": "environments",
     "environment_diff": "environments",
+    "harmless": "ci",
     "lineage": "lineages",
     "locked": "reproducing",
     "made": "start",
@@ -48,11 +52,14 @@ _HOMES = {
     "model_version": "registry",
     "models": "registry",
     "moved": "registry",
+    "on_github": "ci",
+    "outcome": "runs",
     "parameters": "runs",
     "pipeline_found": "pipelines",
     "pipeline_run": "pipelines",
     "pipeline_shown": "pipelines",
     "problems": "stores",
+    "reporting": "ci",
     "returned": "checkpoints",
     "run_list": "runs",
     "run_result": "runs",
@@ -64,6 +71,7 @@ _HOMES = {
     "subject": "subjects",
     "targets": "runs",
     "verified": "reproducing",
+    "watching": "progress",
 }
 """The module of each name: they are loaded when they are asked for, since most commands need few."""
 
@@ -84,8 +92,10 @@ __all__ = [
     "difference",
     "doctor",
     "drawn",
+    "due",
     "environment",
     "environment_diff",
+    "harmless",
     "lineage",
     "locked",
     "made",
@@ -94,11 +104,14 @@ __all__ = [
     "model_version",
     "models",
     "moved",
+    "on_github",
+    "outcome",
     "parameters",
     "pipeline_found",
     "pipeline_run",
     "pipeline_shown",
     "problems",
+    "reporting",
     "returned",
     "run_list",
     "run_result",
@@ -110,6 +123,7 @@ __all__ = [
     "subject",
     "targets",
     "verified",
+    "watching",
 ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jupyter_mlops.records import Digest, ModelVersion, Run, short
+from jupyter_mlops.records import CheckResult, Digest, ModelVersion, Run, short
 from jupyter_mlops.targets.protocol import Outcome
 from jupyter_mlops.views.cells import cell_runs
 from jupyter_mlops.views.parts import counted, gap_table, state_mark, tick
@@ -14,6 +14,7 @@ from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, duratio
 
 if TYPE_CHECKING:
     from jupyter_mlops.pipelines import Parameter, RunResult
+    from jupyter_mlops.pipelines.cache import Answer
     from jupyter_mlops.project import Project
     from jupyter_mlops.store import Store
     from jupyter_mlops.targets import Standing
@@ -59,15 +60,41 @@ def parameters(notebook: Path, found: Sequence[Parameter]) -> View:
 
 def run_result(project: Project, result: RunResult) -> View:
     """How a headless run went."""
+    return step_result(project, outcome(project, result))
+
+
+def outcome(project: Project, result: RunResult) -> Outcome:
+    """What came of a run, in the words of a step."""
     from jupyter_mlops.pipelines.steps import logged
 
-    outcome = Outcome(
+    return Outcome(
         status=result.status, run=result.run, output=project.relative(result.output), seconds=result.seconds,
         cells=result.cells, error=str(result.error) if result.error else "", gaps=result.gaps,
         metrics=logged(project, result.run)[0], because=result.because, put_back=result.put_back, notes=result.notes,
         recalled=len(result.recalled), again=result.again,
     )  # fmt: skip
-    return step_result(project, outcome)
+
+
+def due(project: Project, notebook: Path, answer: Answer) -> View:
+    """Whether a run is due, and whether the run that stands had data that broke a contract; yes where neither is so."""
+    asked: dict[tuple[str, str, str], CheckResult] = {}
+    for _, _, one in project.store.records(CheckResult):  # the latest first
+        if answer.run is not None and one.evidence.get("run") == answer.run:
+            names = (str(one.evidence.get(name, "")) for name in ("data", "against"))
+            asked.setdefault((one.check, *names), one)  # type: ignore[arg-type]
+    broken = [one for one in asked.values() if not one.passed]
+    facts: list[tuple[str, object]] = [("notebook", project.relative(notebook))]
+    if answer.run is None:
+        facts.append(("a run is due", Mark(answer.why, "bad")))
+    else:
+        facts += [("stands", f"run {short(answer.run)}: nothing it follows from has changed")]
+        facts += [("gone, and at hand", one.name) for _, one in answer.back]
+    facts += [("broken", Mark(one.summary, "bad")) for one in broken]
+    return View(
+        blocks=[Facts(facts)], ok=answer.run is not None and not broken,
+        data={"run": answer.run, "why": answer.why, "broken": broken, "gone": [one.name for _, one in answer.back]},
+        hint="mlops run --cache notebook runs it, and keeps what --check asks for" if answer.run is None else "",
+    )  # fmt: skip
 
 
 def step_result(project: Project, outcome: Outcome) -> View:

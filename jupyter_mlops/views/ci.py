@@ -1,0 +1,458 @@
+"""What a run tells a continuous integration service: JUnit XML, a step's summary, annotations.
+
+All three are drawn from the output notebook, so they say the same of a run here, on a target, or of one that was
+interrupted. What stands in them is untrusted: a name or an error of a notebook can neither end an element nor be a
+command to the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from xml.sax.saxutils import escape, quoteattr
+
+import msgspec
+
+from jupyter_mlops.errors import MlopsError, WrongUse
+from jupyter_mlops.pipelines.outputs import replace_file
+from jupyter_mlops.pipelines.parameters import INJECTED_TAG, NotebookUnreadable, read_notebook, source_of, tags_of
+from jupyter_mlops.records import short
+from jupyter_mlops.targets.protocol import Outcome
+from jupyter_mlops.views.parts import counted, first_line
+from jupyter_mlops.widgets import clean, duration, number
+
+if TYPE_CHECKING:
+    from jupyter_mlops.project import Project
+
+_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOTE_TAG: Final = "papermill-error-cell-tag"
+_MOST_ROWS: Final = 200
+_MOST_TEXT: Final = 20_000
+_SUMMARY_LIMIT: Final = 900_000  # a service takes 1 MiB from a step
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """A code cell of an output notebook.
+
+    Attributes
+    ----------
+    number
+        Its place in the notebook as it ran, from 1.
+    id
+        Its nbformat id.
+    title
+        What it is called: the first line of its code.
+    status
+        ``passed``, ``failed``, or ``skipped`` where it did not run.
+    seconds
+        How long it took.
+    ename, evalue, traceback
+        The error it ended with.
+    line, source
+        The line of the cell that failed, from 1, and its text; None and empty where the traceback does not tell.
+    """
+
+    number: int
+    id: str
+    title: str
+    status: str
+    seconds: float = 0.0
+    ename: str = ""
+    evalue: str = ""
+    traceback: str = ""
+    line: int | None = None
+    source: str = ""
+
+    @property
+    def where(self) -> str:
+        """The place in words."""
+        line = f", line {self.line}: {self.source}" if self.line else ""
+        return f"cell {self.number}{line}"
+
+
+def cases(book: Mapping[str, Any]) -> list[Case]:
+    """The code cells of an output notebook, as they went."""
+    found = []
+    cells = [cell for cell in book["cells"] if _NOTE_TAG not in tags_of(cell)]
+    for number_, cell in enumerate(cells, 1):
+        source = source_of(cell)
+        if cell.get("cell_type") != "code" or not source.strip():
+            continue
+        told = (cell.get("metadata") or {}).get("papermill") or {}
+        error = next((one for one in reversed(cell.get("outputs") or ()) if one.get("output_type") == "error"), None)
+        failed = bool(told.get("exception")) or told.get("status") == "failed"
+        ended = told.get("status") == "completed" or (told.get("end_time") and told.get("start_time"))
+        seconds = told.get("duration")
+        case = Case(
+            number=number_, id=str(cell.get("id", "")), title=_title(cell, source),
+            status="failed" if failed else "passed" if ended else "skipped",
+            seconds=max(0.0, seconds) if isinstance(seconds, int | float) else 0.0,
+        )  # fmt: skip
+        found.append(_with_error(case, error or {}, source, cell.get("execution_count")) if failed else case)
+    return found
+
+
+def _title(cell: Mapping[str, Any], source: str) -> str:
+    return "parameters" if INJECTED_TAG in tags_of(cell) else _plain(first_line(source))[:80]
+
+
+def _with_error(case: Case, error: Mapping[str, Any], source: str, count: object) -> Case:
+    text = _plain("\n".join(map(str, error.get("traceback") or ())))
+    lines = source.splitlines()
+    told = [int(one) for one in re.findall(rf"Cell In\s?\[{count}\], line (\d+)", text)]
+    line = told[-1] if told and 0 < told[-1] <= len(lines) else None
+    return msgspec.structs.replace(
+        case, ename=_plain(str(error.get("ename", "")))[:200] or "error",
+        evalue=_plain(str(error.get("evalue", "")))[:2000], traceback=text[-_MOST_TEXT:], line=line,
+        source=lines[line - 1].strip()[:200] if line else "",
+    )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """A text without colours and other controls."""
+    return clean(_ANSI.sub("", text), newlines=True)
+
+
+# -- JUnit -----------------------------------------------------------------------------------------------------------
+
+
+def junit(
+    notebook: str, found: Sequence[Case], outcome: Outcome, *, file_lines: Mapping[int, int] | None = None
+) -> bytes:
+    """A run as JUnit XML: a suite for the notebook, a case for each code cell.
+
+    Parameters
+    ----------
+    notebook
+        The notebook's path in the project.
+    found
+        The cells; none where the run did not come to any: then one case tells why.
+    outcome
+        What came of the run.
+    file_lines
+        For cells that failed, the line of the notebook's file.
+    """
+    failures = sum(one.status == "failed" for one in found)
+    skipped = sum(one.status == "skipped" for one in found)
+    errors = int(not outcome.ok and not failures)
+    total = len(found) + errors
+    took = f"{max(0.0, outcome.seconds):.3f}"
+    head = f' tests="{total}" failures="{failures}" errors="{errors}"'
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    lines = ['<?xml version="1.0" encoding="utf-8"?>', f'<testsuites name="mlops run"{head} time="{took}">']
+    lines.append(
+        f'<testsuite name={_attribute(notebook)}{head} skipped="{skipped}" time="{took}" timestamp="{now}" '
+        f"file={_attribute(notebook)}>"
+    )
+    known = {"run": outcome.run or "", "status": outcome.status, "output": outcome.output}
+    known |= {f"metric {name}": number(value) for name, value in sorted(outcome.metrics.items())}
+    told = "".join(f"<property name={_attribute(name)} value={_attribute(value)}/>" for name, value in known.items())
+    lines.append(f"<properties>{told}</properties>")
+    suite = re.sub(r"[^\w-]+", ".", notebook.removesuffix(".ipynb")).strip(".") or "notebook"
+    for one in found:
+        name = f"[{one.number}] {one.title}"
+        open_ = f'<testcase classname={_attribute(suite)} name={_attribute(name)} time="{one.seconds:.3f}"'
+        if one.status == "failed":
+            at = (file_lines or {}).get(one.number)
+            place = f"{notebook}:{at}\n" if at else ""
+            message = f"{one.where}: {one.ename}: {one.evalue}"
+            body = _text(f"{place}{one.where}\n{one.traceback or f'{one.ename}: {one.evalue}'}")
+            lines.append(
+                f"{open_}><failure message={_attribute(message)} type={_attribute(one.ename)}>{body}</failure>"
+            )
+            lines.append("</testcase>")
+        elif one.status == "skipped":
+            lines.append(f'{open_}><skipped message="it did not run"/></testcase>')
+        else:
+            lines.append(f"{open_}/>")
+    if errors:
+        why = _plain(outcome.why)
+        lines.append(f'<testcase classname={_attribute(suite)} name="run" time="{took}">')
+        lines.append(f"<error message={_attribute(why[:500])} type={_attribute(outcome.status)}>{_text(why)}</error>")
+        lines.append("</testcase>")
+    lines += ["</testsuite>", "</testsuites>", ""]
+    return "\n".join(lines).encode()
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(_NO_XML.sub("\ufffd", text), {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
+
+
+def _text(text: str) -> str:
+    return escape(_NO_XML.sub("\ufffd", text))
+
+
+# -- a step's summary --------------------------------------------------------------------------------------------------
+
+
+def summary(notebook: str, found: Sequence[Case], outcome: Outcome) -> str:
+    """A run as Markdown: the cells that count, what failed and how, what was measured."""
+    mark = "✅" if outcome.ok else "❌"
+    ran = sum(one.status != "skipped" for one in found)
+    parts = [f"### {mark} {_code(notebook)}: {_cell(outcome.status)}", ""]
+    parts.append(
+        f"{ran} of {counted(len(found), 'cell')} ran in {duration(outcome.seconds)}; run `{short(outcome.run)}`"
+    )
+    failed = [one for one in found if one.status == "failed"]
+    for one in failed:
+        parts += [
+            "",
+            f"**{_cell(one.where)}**",
+            "",
+            _fenced(f"{one.ename}: {one.evalue}\n\n{one.traceback}"[:_MOST_TEXT]),
+        ]
+    if not outcome.ok and not failed:
+        parts += ["", _fenced(_plain(outcome.why))]
+    if outcome.metrics:
+        parts += ["", "| metric | |", "|---|---:|"]
+        parts += [f"| {_code(name)} | {_cell(number(value))} |" for name, value in sorted(outcome.metrics.items())]
+    # Where there are very many, the failed and the slowest are told.
+    shown = sorted(found, key=lambda one: (one.status != "failed", -one.seconds))[:_MOST_ROWS]
+    parts += ["", "<details><summary>Cells</summary>", "", "| | cell | | took |", "|---|---:|---|---:|"]
+    signs = {"passed": "✅", "failed": "❌", "skipped": "—"}
+    parts += [
+        f"| {signs[one.status]} | {one.number} | {_code(one.title)} | {duration(one.seconds)} |"
+        for one in sorted(shown, key=lambda one: one.number)
+    ]
+    parts += [f"\nand {len(found) - len(shown)} more"] if len(found) > len(shown) else []
+    return "\n".join([*parts, "", "</details>", ""])
+
+
+def _cell(text: str) -> str:
+    """A text on one line of Markdown, whose signs are signs."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&@-])", r"\\\1", clean(text))
+
+
+def _code(text: str) -> str:
+    """A text as code within a line, also of a table."""
+    text = clean(text).replace("|", "¦")
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    return f"{fence} {text} {fence}" if longest else f"`{text}`" if text else "—"
+
+
+def _fenced(text: str) -> str:
+    longest = max((len(run) for run in re.findall("`+", text)), default=2)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+# -- annotations -------------------------------------------------------------------------------------------------------
+
+
+def annotation(kind: str, file: str, line: int | None, title: str, message: str) -> str:
+    r"""An annotation for GitHub's page of a change: one line, whatever stands in the texts.
+
+    >>> annotation("error", "a,b.ipynb", 3, "x::y", "no\n::stop::")
+    '::error file=a%2Cb.ipynb,line=3,title=x%3A%3Ay::no%0A::stop::'
+    """
+    where = f"file={_property(file)}" + (f",line={line}" if line else "") + f",title={_property(title)}"
+    return f"::{kind} {where}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def harmless(text: str) -> str:
+    r"""A text no line of which is a command to GitHub's runner.
+
+    >>> harmless("a\n  ::error::x\n##[group]y")
+    'a\n  : :error::x\n## [group]y'
+    """
+    text = re.sub(r"(^|[\r\n])(\s*):(?=:)", r"\1\2: ", text)
+    return text.replace("##[", "## [")
+
+
+def lines_of(raw: str) -> list[tuple[str, list[int]]]:
+    """For each cell of a notebook's file its id, and the file's line on which each line of its source stands.
+
+    The file is JSON as it stands on disk; what is no such notebook gives nothing.
+    """
+    try:
+        found = []
+        for start in _items(raw, dict(_members(raw, 0))["cells"]):
+            members = dict(_members(raw, start))
+            cell_type = _value(raw, members["cell_type"])
+            id_ = _value(raw, members["id"]) if "id" in members else ""
+            at = members["source"]
+            places = list(_items(raw, at)) if raw[at] == "[" else [at]
+            found.append((str(id_) if cell_type == "code" else "", [raw.count("\n", 0, one) + 1 for one in places]))
+        return found
+    except (ValueError, KeyError, IndexError, RecursionError):
+        return []  # then there is no line to tell
+
+
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_decoder: Final = json.JSONDecoder()
+
+
+def _value(raw: str, at: int) -> Any:
+    return _decoder.raw_decode(raw, at)[0]
+
+
+def _skip(raw: str, at: int) -> int:
+    found = _SPACE.match(raw, at)
+    return found.end() if found else at
+
+
+def _members(raw: str, at: int) -> Iterator[tuple[str, int]]:
+    """The names of an object's members, and where their values begin."""
+    at = _skip(raw, at)
+    if raw[at] != "{":
+        raise ValueError("no object")
+    at = _skip(raw, at + 1)
+    while raw[at] != "}":
+        name, at = _decoder.raw_decode(raw, at)
+        at = _skip(raw, _skip(raw, at) + 1)  # past the colon
+        yield name, at
+        at = _skip(raw, _decoder.raw_decode(raw, at)[1])
+        at = _skip(raw, at + 1) if raw[at] == "," else at
+
+
+def _items(raw: str, at: int) -> Iterator[int]:
+    """Where an array's items begin."""
+    if raw[at] != "[":
+        raise ValueError("no array")
+    at = _skip(raw, at + 1)
+    while raw[at] != "]":
+        yield at
+        at = _skip(raw, _decoder.raw_decode(raw, at)[1])
+        at = _skip(raw, at + 1) if raw[at] == "," else at
+
+
+def _file_lines(notebook: Path, found: Sequence[Case]) -> dict[int, int]:
+    """For cells that failed, the line of the notebook's file that holds the source's line."""
+    try:
+        raw = notebook.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    cells = dict(lines_of(raw))
+    lines = {}
+    for one in found:
+        places = cells.get(one.id) if one.id else None
+        if one.status == "failed" and places:
+            lines[one.number] = places[min((one.line or 1) - 1, len(places) - 1)]
+    return lines
+
+
+# -- all of them -------------------------------------------------------------------------------------------------------
+
+
+class Report:
+    """What is told of a run when it is over; see `reporting`.
+
+    Attributes
+    ----------
+    outcome
+        What came of it; set by whoever runs it.
+    """
+
+    def __init__(self, project: Project, notebook: Path, output: Path, junit_file: Path | None) -> None:
+        self.project, self.notebook, self.output, self.junit_file = project, notebook, output, junit_file
+        self.outcome: Outcome | None = None
+        self._before = _state(output)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody wants to be told."""
+        environ = self.project.environ
+        return bool(self.junit_file or environ.get("GITHUB_STEP_SUMMARY") or on_github(environ))
+
+    def tell(self, outcome: Outcome, say: Callable[[str], None]) -> None:
+        """Write and say what is wanted."""
+        found: list[Case] = []
+        outcome = msgspec.structs.replace(outcome, error=self._seen(outcome.error), cause=self._seen(outcome.cause))
+        # What another run has left there says nothing of this one.
+        if outcome.status == "cached" or _state(self.output) != self._before:
+            with contextlib.suppress(NotebookUnreadable):  # it did not come to an output
+                found = [self._masked(one) for one in cases(read_notebook(self.output))]
+        name = self.project.relative(self.notebook)
+        lines = _file_lines(self.notebook, found)
+        if self.junit_file is not None:
+            data = junit(name, found, outcome, file_lines=lines)
+            try:
+                replace_file(self.junit_file, [data], durable=False)
+            except OSError as error:
+                raise WrongUse(f"{self.junit_file} could not be written", cause=str(error)) from error
+        environ = self.project.environ
+        if environ.get("GITHUB_STEP_SUMMARY"):
+            _append(Path(environ["GITHUB_STEP_SUMMARY"]), summary(name, found, outcome))
+        if on_github(environ):
+            for line in self._annotations(name, found, lines, outcome):
+                say(line)
+
+    def _seen(self, text: str) -> str:
+        return self.project.redactor().text(text)[0]
+
+    def _masked(self, one: Case) -> Case:
+        """A cell without secrets: what is told goes to a service."""
+        texts = ("title", "ename", "evalue", "traceback", "source")
+        return msgspec.structs.replace(one, **{name: self._seen(getattr(one, name)) for name in texts})
+
+    def _annotations(
+        self, name: str, found: Sequence[Case], lines: Mapping[int, int], outcome: Outcome
+    ) -> Iterator[str]:
+        # As the service spells paths: from where the repository is checked out.
+        root = self.project.environ.get("GITHUB_WORKSPACE")
+        file = name
+        if root and self.notebook.resolve().is_relative_to(Path(root).resolve()):
+            file = self.notebook.resolve().relative_to(Path(root).resolve()).as_posix()
+        failed = [one for one in found if one.status == "failed"]
+        for one in failed:
+            title = f"{one.ename} in cell {one.number}"
+            yield annotation("error", file, lines.get(one.number, 1), title, f"{one.where}\n{one.ename}: {one.evalue}")
+        if not failed and not outcome.ok:
+            yield annotation("error", file, 1, f"the run {outcome.status}", _plain(outcome.why)[:2000])
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from one that was put in its place."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # none is there
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def on_github(environ: Mapping[str, str]) -> bool:
+    """Whether this runs in a step of GitHub's."""
+    return environ.get("GITHUB_ACTIONS") == "true"
+
+
+def _append(path: Path, text: str) -> None:
+    raw = text.encode("utf-8", "replace")[:_SUMMARY_LIMIT]
+    try:
+        with path.open("ab") as file:
+            file.write(raw + b"\n")
+    except OSError as error:
+        raise WrongUse(f"the step's summary {path} could not be written", cause=str(error)) from error
+
+
+@contextlib.contextmanager
+def reporting(
+    project: Project, notebook: Path, output: Path, junit_file: Path | None, say: Callable[[str], None]
+) -> Iterator[Report]:
+    """Tell of a run when it is over, whatever ended it; `say` prints a line for the service."""
+    report = Report(project, notebook, output, junit_file)
+    try:
+        yield report
+    except KeyboardInterrupt:
+        report.outcome = Outcome(status="interrupted", output=project.relative(output))
+        raise
+    except MlopsError as error:
+        report.outcome = Outcome(status="failed", cause=str(error))
+        raise
+    finally:
+        if report.wanted and report.outcome is not None:
+            report.tell(report.outcome, say)
