@@ -85,9 +85,12 @@ def _error_text(error: MlopsError) -> str:
 def _harmless(text: str) -> str:
     """What is printed, where a service would take some of its lines for commands."""
     from jupyter_mlops.project import Project
-    from jupyter_mlops.views.ci import harmless, on_github
 
-    return harmless(text) if on_github(Project(Path()).environ) else text
+    if Project(Path()).environ.get("GITHUB_ACTIONS") != "true":
+        return text
+    from jupyter_mlops.views.ci import harmless
+
+    return harmless(text)
 
 
 def _print(answer: Any, *, as_json: bool) -> int:
