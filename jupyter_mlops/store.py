@@ -526,6 +526,15 @@ class Store:
         )
         return [unkey(row[0]) for row in rows]
 
+    def last_of_cells(self, notebook: str) -> list[Digest]:
+        """The last cell run of each cell of a notebook, oldest first; cells without an id are left out."""
+        rows = self._index.ask(
+            "select digest, max(time) as began from lines"
+            " where kind = 'cell.started' and notebook = ? and cell > '' group by cell order by began, id",
+            (notebook,),
+        )
+        return [unkey(row[0]) for row in rows]
+
     def cell_runs_named(self, digests: Iterable[Digest]) -> list[CellRun]:
         """Cell runs by their names, in that order; one that can not be read is left out."""
         return self._merge([key(digest) for digest in digests])

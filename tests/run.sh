@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-debian=(bindfs e2fsprogs faketime git libgomp1 mount python3-venv strace)
+debian=(bindfs chromium e2fsprogs faketime fonts-dejavu-core git libgomp1 mount python3-venv strace)
 
 system=no nightly=() pass=()
 while [ $# -gt 0 ]; do

@@ -90,6 +90,15 @@ def test_a_notebooks_cell_runs_come_newest_first_in_pieces_that_keep_their_numbe
     assert "blind" in rest["rows"][-3]["marks"]
 
 
+def test_the_last_run_of_each_cell_is_given(lab: Lab, project: Path) -> None:
+    status, answer = lab.ask(API + "cells", path="served/work/one.ipynb")
+    assert status == 200
+    assert [(row["cell"], row["count"]) for row in answer["rows"]] == [
+        ("cell-2", 8), ("cell-3", 9), ("cell-4", 10), ("cell-0", 11), ("cell-1", 12)
+    ]  # fmt: skip
+    assert answer["mark"] == rows(lab)["mark"]
+
+
 def test_cell_runs_are_searched_and_filtered(lab: Lab, project: Path) -> None:
     assert [row["position"] for row in rows(lab, status="error")["rows"]] == [9, 6, 3, 0]
     assert [row["position"] for row in rows(lab, search="FRAME_1 load")["rows"]] == [11, 10, 1]

@@ -75,9 +75,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     made_count: int
     metrics: dict[str, Any]
     marks: list[str]
-    parent: Digest | None = None
-    trigger: str = ""
-    position: int = -1
+    parent: Digest | None
+    trigger: str
+    position: int
 
 
 def row_of(run: CellRun, *, trigger: str = "", position: int = -1) -> Row:

@@ -40,6 +40,7 @@ from jupyter_mlops.store import Move, NotFound
 PAGE: Final = 200
 """The most items of one answer."""
 _CHUNK: Final = 400
+_CELLS: Final = 2000  # cells of one notebook whose last run is told
 _LOOK: Final = 0.5  # seconds that one answer may search; it then says where to go on
 _KNOWN: Final = 50_000  # cell runs whose searched text is kept in memory
 
@@ -90,6 +91,13 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     total: int
     next: int | None
+    mark: str
+
+
+class Cells(msgspec.Struct, frozen=True, kw_only=True):
+    """The last cell run of each cell of a notebook; `mark` as in `Overview`."""
+
+    rows: list[Row]
     mark: str
 
 
@@ -257,7 +265,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ANSWERS: Final = (
-    Overview, Rows, CellDetail, Runs, RunRow, Models, ModelDetail, StandingAnswer, Refusal, Row,
+    Overview, Rows, Cells, CellDetail, Runs, RunRow, Models, ModelDetail, StandingAnswer, Refusal, Row,
 )  # fmt: skip
 """What the pages' types are made of."""
 
@@ -337,6 +345,12 @@ class Reading:
                 if all(word in one.text for word in words):
                     hits.append(at)
         return Rows(rows=self._rows(hits[::-1], names), total=len(names), next=at or None, mark=mark)
+
+    def cells(self, notebook: str) -> Cells:
+        """The last cell run of each cell of a notebook."""
+        mark = self.store.mark()
+        runs = self.store.cell_runs_named(self.store.last_of_cells(notebook)[-_CELLS:])
+        return Cells(rows=[row_of(one, trigger=self._trigger(one.started.run)) for one in runs], mark=mark)
 
     def _rows(self, positions: Sequence[int], names: Sequence[Digest]) -> list[Row]:
         """The rows at these places, newest first."""

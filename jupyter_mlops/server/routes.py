@@ -300,6 +300,16 @@ class _CellRun(_Route):
         await self.answer(lambda projects: projects.reading(path).cell_run(as_digest(digest)))
 
 
+class _Cells(_Route):
+    """The last cell run of each cell of a notebook."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        path = self.path()
+        await self.answer(lambda projects: projects.reading(path).cells(_notebook(projects, path)))
+
+
 class _Runs(_Route):
     """Runs, newest first, in pieces."""
 
@@ -366,6 +376,7 @@ ROUTES: Final[dict[str, type[_Route]]] = {
     "overview": _Overview,
     "cell-runs": _CellRuns,
     f"cell-runs/{_DIGEST}": _CellRun,
+    "cells": _Cells,
     "runs": _Runs,
     f"runs/{_DIGEST}": _Run,
     "models": _Models,

@@ -1,0 +1,244 @@
+/** All that is on record of one cell run. */
+import type { TranslationBundle } from '@jupyterlab/translation';
+import * as React from 'react';
+
+import { Artifact, CellDetail } from './records';
+import { bytes, clean, duration, flat, mark, moment, short, state } from './words';
+
+export interface IDetailProps {
+  cell: CellDetail;
+  trans: TranslationBundle;
+  jump: (cell: string) => void;
+  has: (cell: string) => boolean;
+  close: () => void;
+  select: (id: string) => void;
+}
+
+export function Detail(props: IDetailProps): JSX.Element {
+  const { cell, trans } = props;
+  const { row, run, environment, code } = cell;
+  const metrics = cell.logged.filter(one => one.what !== 'artifact');
+  const artifacts = cell.logged.filter(one => one.what === 'artifact');
+  const packages = environment?.packages ?? [];
+  return (
+    <>
+      <div className="jp-mlops-detail-head">
+        <h3>{row.count ? trans.__('Cell run [%1]', row.count) : trans.__('Cell run')}</h3>
+        <button
+          className="jp-mlops-plain"
+          disabled={!row.cell || !props.has(row.cell)}
+          title={
+            row.cell && props.has(row.cell)
+              ? trans.__('Go to its cell in the notebook')
+              : trans.__('Its cell is not in the notebook')
+          }
+          onClick={() => props.jump(row.cell)}
+        >
+          {trans.__('Go to cell')}
+        </button>
+        <button
+          className="jp-mlops-plain"
+          onClick={props.close}
+          aria-label={trans.__('Close the details')}
+        >
+          {trans.__('Close')}
+        </button>
+      </div>
+      <div
+        className="jp-mlops-detail-body"
+        tabIndex={0}
+        role="group"
+        aria-label={trans.__('What is on record of it')}
+      >
+        <Facts
+          rows={[
+            [trans.__('State'), state(row.status, trans)],
+            [trans.__('Started'), moment(row.time)],
+            [
+              trans.__('Took'),
+              row.status === 'running'
+                ? ''
+                : trans.__('%1, recording it %2', duration(row.seconds), duration(cell.overhead))
+            ],
+            [trans.__('Name'), clean(row.label)],
+            [trans.__('Tickets'), cell.tickets.map(one => clean(one.id)).join(' ')],
+            [
+              trans.__('Run'),
+              run
+                ? `${clean(run.trigger)}, ${clean(run.user)}${run.status === 'running' ? '' : `, ${state(run.status, trans)}`}`
+                : short(row.run)
+            ],
+            [trans.__('Record'), short(row.id)]
+          ]}
+        />
+        {row.marks.length > 0 && (
+          <ul className="jp-mlops-notes">
+            {row.marks.map(name => (
+              <li key={name}>
+                <b>{mark(name, trans)[0]}</b> {mark(name, trans)[1]}
+              </li>
+            ))}
+          </ul>
+        )}
+        {cell.error && (
+          <Section title={trans.__('Error')} open>
+            <pre className="jp-mlops-error">{clean(cell.error)}</pre>
+          </Section>
+        )}
+        <Section title={trans.__('Code')} open>
+          <pre>{clean(cell.source) || trans.__('(no code on record)')}</pre>
+        </Section>
+        {metrics.length > 0 && (
+          <Section title={trans.__('Metrics and parameters')} count={metrics.length} open>
+            <Facts
+              rows={metrics.map(one => [
+                clean(one.key),
+                one.values.length > 1
+                  ? trans.__(
+                      '%1 (last of %2)',
+                      flat(one.values[one.values.length - 1]),
+                      one.values.length
+                    )
+                  : flat(one.values[0])
+              ])}
+            />
+          </Section>
+        )}
+        <Artifacts title={trans.__('Made')} of={cell.outputs} {...props} />
+        <Artifacts title={trans.__('Read')} of={cell.inputs} {...props} />
+        <Artifacts title={trans.__('Files written')} of={cell.files_written} {...props} />
+        <Artifacts title={trans.__('Files read')} of={cell.files_read} {...props} />
+        <Artifacts title={trans.__('Sources')} of={cell.sources} {...props} />
+        {artifacts.length > 0 && (
+          <Section title={trans.__('Logged artifacts')} count={artifacts.length}>
+            <Facts rows={artifacts.map(one => [clean(one.key), one.values.map(flat).join(', ')])} />
+          </Section>
+        )}
+        {cell.removed.length > 0 && (
+          <Section title={trans.__('Removed')} count={cell.removed.length}>
+            <p>{cell.removed.map(clean).join(', ')}</p>
+          </Section>
+        )}
+        {cell.gaps.length > 0 && (
+          <Section title={trans.__('Not known')} count={cell.gaps.length} open>
+            <Facts rows={cell.gaps.map(gap => [clean(gap.subject), clean(gap.reason)])} />
+          </Section>
+        )}
+        {Object.keys(cell.randomness).length > 0 && (
+          <Section title={trans.__('Random numbers')}>
+            <Facts
+              rows={Object.entries(cell.randomness).map(([name, how]) => [clean(name), clean(how)])}
+            />
+          </Section>
+        )}
+        <Artifacts title={trans.__('Shown')} of={cell.displays} {...props} />
+        <Artifacts title={trans.__('Local modules')} of={cell.modules} {...props} />
+        {code && (
+          <Section title={trans.__('State of the code')}>
+            <Facts
+              rows={[
+                [trans.__('Commit'), clean(code.commit ?? '').slice(0, 12)],
+                [trans.__('Branch'), clean(code.branch ?? '')],
+                [
+                  trans.__('Changed files'),
+                  (code.dirty ?? []).map(one => clean(one.name)).join(', ')
+                ]
+              ]}
+            />
+          </Section>
+        )}
+        {environment && (
+          <Section title={trans.__('Environment')}>
+            <Facts
+              rows={[
+                [trans.__('Python'), clean(environment.python ?? '')],
+                [trans.__('Platform'), clean(environment.platform ?? '')],
+                [trans.__('GPU'), (environment.gpus ?? []).map(clean).join(', ')]
+              ]}
+            />
+            <Section title={trans.__('Packages')} count={packages.length}>
+              <Facts
+                rows={packages.map(one => [
+                  clean(one.name),
+                  one.loaded
+                    ? trans.__('%1 installed, %2 loaded', clean(one.version), clean(one.loaded))
+                    : clean(one.version)
+                ])}
+              />
+            </Section>
+          </Section>
+        )}
+      </div>
+    </>
+  );
+}
+
+interface ISectionProps {
+  title: string;
+  count?: number;
+  open?: boolean;
+  children: React.ReactNode;
+}
+
+export function Section(props: ISectionProps): JSX.Element {
+  return (
+    <details className="jp-mlops-section" open={props.open}>
+      <summary>
+        {props.title}
+        {props.count ? <span className="jp-mlops-number">{props.count}</span> : null}
+      </summary>
+      {props.children}
+    </details>
+  );
+}
+
+/** Names and what they are; what is empty is left out. */
+export function Facts(props: { rows: [string, React.ReactNode][] }): JSX.Element | null {
+  const rows = props.rows.filter(([, value]) => value !== '' && value !== null);
+  if (!rows.length) {
+    return null;
+  }
+  return (
+    <dl className="jp-mlops-dl">
+      {rows.map(([name, value], at) => (
+        <React.Fragment key={at}>
+          <dt>{name}</dt>
+          <dd>{value}</dd>
+        </React.Fragment>
+      ))}
+    </dl>
+  );
+}
+
+function Artifacts(props: IDetailProps & { title: string; of: Artifact[] }): JSX.Element | null {
+  const { trans, of } = props;
+  if (!of.length) {
+    return null;
+  }
+  return (
+    <Section title={props.title} count={of.length} open={of.length <= 12}>
+      <ul className="jp-mlops-artifacts">
+        {of.map((one, at) => (
+          <li key={at}>
+            <span className="jp-mlops-name">{clean(one.name)}</span>
+            <span className="jp-mlops-dim">
+              {[clean(one.type ?? ''), bytes(one.size)].filter(part => part).join(', ')}
+            </span>
+            <span className="jp-mlops-dim" title={one.digest ? clean(one.digest) : ''}>
+              {one.digest ? short(one.digest) : clean(one.why ?? '') || trans.__('no digest')}
+            </span>
+            {one.made && one.made !== props.cell.row.id && (
+              <button
+                className="jp-mlops-link"
+                title={trans.__('Show the cell run that made it')}
+                onClick={() => props.select(one.made ?? '')}
+              >
+                {trans.__('made by %1', short(one.made))}
+              </button>
+            )}
+          </li>
+        ))}
+      </ul>
+    </Section>
+  );
+}

@@ -1,0 +1,197 @@
+/**
+ * Hears from a kernel what happens in it, over the comm that all pages share.
+ *
+ * The comm's id is known beforehand: a page that comes back hears what goes on at once, also while a cell runs. Whether
+ * a kernel records is asked with an inspection request, as a tooltip does: that runs no code, and a kernel that has
+ * never heard of us answers it without a word in anybody's log.
+ */
+import type { ISessionContext } from '@jupyterlab/apputils';
+import type { Kernel, KernelMessage } from '@jupyterlab/services';
+import { IDisposable } from '@lumino/disposable';
+import { ISignal, Signal } from '@lumino/signaling';
+
+import { Row, TARGET } from './records';
+
+/** What a kernel says of itself. */
+export interface IHello {
+  version: string;
+  protocol: number;
+  recording: boolean;
+  run: string | null;
+  store: string;
+}
+
+const WORTH_ASKING = /\bjupyter_mlops\b/;
+
+export class KernelLink implements IDisposable {
+  constructor(private context: ISessionContext) {
+    context.kernelChanged.connect(this.attach, this);
+    context.statusChanged.connect(this.onStatus, this);
+    context.iopubMessage.connect(this.onMessage, this);
+    void this.attach();
+  }
+
+  /** What the kernel said when it was last greeted; null where it does not record, or has not answered yet. */
+  hello: IHello | null = null;
+
+  /** It said hello, or is gone. */
+  get changed(): ISignal<this, void> {
+    return this._changed;
+  }
+
+  /** A cell run began or ended. */
+  get told(): ISignal<this, Row> {
+    return this._told;
+  }
+
+  get isDisposed(): boolean {
+    return this._isDisposed;
+  }
+
+  dispose(): void {
+    if (!this._isDisposed) {
+      this._isDisposed = true;
+      this.turn++;
+      Signal.clearData(this);
+      this.comm?.dispose(); // on this page alone: others listen on it too
+      this.comm = null;
+    }
+  }
+
+  /** Tell the kernel which notebook this is, as records spell its path. */
+  tell(notebook: string): void {
+    if (this.comm && this.hello) {
+      this.comm.send({ notebook });
+    }
+  }
+
+  private async attach(): Promise<void> {
+    const kernel = this.context.session?.kernel ?? null;
+    this.leave();
+    if (!kernel || this._isDisposed) {
+      return;
+    }
+    const turn = ++this.turn;
+    try {
+      const info = await kernel.info;
+      if (turn !== this.turn || info.language_info.name !== 'python') {
+        return;
+      }
+      this.listen(kernel);
+      await this.greet(kernel, turn);
+    } catch {
+      // The kernel died or was changed meanwhile: another attempt follows with the next one.
+    }
+  }
+
+  /** Hear what is said on the comm, whoever opened it. */
+  private listen(kernel: Kernel.IKernelConnection): void {
+    if (this.comm && !this.comm.isDisposed) {
+      return;
+    }
+    if (!kernel.handleComms || kernel.hasComm(TARGET)) {
+      return; // another document of this page has the same kernel
+    }
+    const comm = kernel.createComm(TARGET, TARGET);
+    comm.onMsg = message => this.hear(message);
+    comm.onClose = () => this.leave();
+    this.comm = comm;
+  }
+
+  private async greet(kernel: Kernel.IKernelConnection, turn: number): Promise<void> {
+    if (this.greeting) {
+      return;
+    }
+    this.greeting = true;
+    try {
+      const found = await kernel.requestInspect({ code: '%mlops', cursor_pos: 4, detail_level: 0 });
+      if (turn !== this.turn || found.content.status !== 'ok' || !found.content.found) {
+        return;
+      }
+      this.listen(kernel);
+      const open = await kernel.requestCommInfo({ target_name: TARGET });
+      if (turn !== this.turn || !this.comm) {
+        return;
+      }
+      if (open.content.status === 'ok' && TARGET in open.content.comms) {
+        this.comm.send({});
+      } else {
+        this.comm.open({});
+      }
+    } finally {
+      this.greeting = false;
+    }
+  }
+
+  private hear(message: KernelMessage.ICommMsgMsg): void {
+    const data = message.content.data as { kind?: unknown; row?: unknown } & Partial<IHello>;
+    if (data.kind === 'hello' && typeof data.version === 'string') {
+      this.hello = {
+        version: data.version,
+        protocol: Number(data.protocol),
+        recording: data.recording === true,
+        run: typeof data.run === 'string' ? data.run : null,
+        store: typeof data.store === 'string' ? data.store : ''
+      };
+      this._changed.emit();
+    } else if ((data.kind === 'began' || data.kind === 'ended') && isRow(data.row)) {
+      if (this.hello?.run === null || this.hello === null) {
+        this.comm?.send({}); // its run has begun since, or this page has not been greeted yet
+      }
+      this._told.emit(data.row);
+    }
+  }
+
+  private leave(): void {
+    const comm = this.comm;
+    this.comm = null;
+    comm?.dispose();
+    if (this.hello) {
+      this.hello = null;
+      this._changed.emit();
+    }
+  }
+
+  private onStatus(_: ISessionContext, status: Kernel.Status): void {
+    if (status === 'restarting' || status === 'autorestarting' || status === 'dead') {
+      this.turn++;
+      this.leave();
+      this.pending = true;
+    } else if (status === 'idle' && this.pending) {
+      this.pending = false;
+      void this.attach();
+    }
+  }
+
+  /** A cell that speaks of us may have loaded us: ask again as soon as it is over. */
+  private onMessage(_: ISessionContext, message: KernelMessage.IMessage): void {
+    if (message.header.msg_type === 'execute_input' && !this.hello) {
+      const code = (message.content as KernelMessage.IExecuteInputMsg['content']).code;
+      this.pending = this.pending || WORTH_ASKING.test(code);
+    }
+  }
+
+  private comm: Kernel.IComm | null = null;
+  private turn = 0;
+  private greeting = false;
+  private pending = false;
+  private _isDisposed = false;
+  private _changed = new Signal<this, void>(this);
+  private _told = new Signal<this, Row>(this);
+}
+
+/** Whether what a kernel sent has the form of a row: another version's may not. */
+export function isRow(value: unknown): value is Row {
+  const row = value as Partial<Row> | null;
+  return (
+    row !== null &&
+    typeof row === 'object' &&
+    typeof row.id === 'string' &&
+    typeof row.time === 'string' &&
+    typeof row.title === 'string' &&
+    typeof row.status === 'string' &&
+    typeof row.cell === 'string' &&
+    Array.isArray(row.made) &&
+    Array.isArray(row.marks)
+  );
+}

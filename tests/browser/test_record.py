@@ -1,0 +1,323 @@
+"""What a person sees of the record in JupyterLab, in a real browser before a real server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from labs import REPOSITORY
+
+from jupyter_mlops.records import Artifact, CellEnded, CellLogged, CellStarted, Gap, RunEnded, RunStarted, digest_of
+from jupyter_mlops.store import Store
+
+if TYPE_CHECKING:
+    from conftest import Desk
+
+LOAD = "%load_ext jupyter_mlops"
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    "<svg onload=alert(3)>",
+    "javascript:alert(4)",
+    '"><iframe src="http://evil.example/5">',
+    "'-alert(6)-'",
+    "{{constructor.constructor('alert(7)')()}}",
+    "${alert(8)}",
+    "<style>@import 'http://evil.example/9'</style>",
+    "<a href='javascript:alert(10)'>x</a>",
+    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(11)>",
+    "</title></textarea><img src=http://evil.example/12.png>",
+    "\u202e<b>13</b>\x1b[31m\u2066",
+]
+
+
+def test_a_notebook_is_run_and_each_cell_appears_as_it_runs(desk: Desk) -> None:
+    desk.write(
+        "story.ipynb",
+        load=LOAD,
+        data="import random\nrows = [random.random() for _ in range(5)]\nopen('rows.txt', 'w').write('x')",
+        metric="from jupyter_mlops import log_metric\nlog_metric('total', 7)\ntotal = len(rows)",
+        fail="raise ValueError('no such column')",
+        slow="import time\nwhile not __import__('os').path.exists('go'):\n    time.sleep(0.05)",
+    )
+    desk.open("story.ipynb")
+    panel = desk.record()
+    panel.get_by_text("Nothing is on record here yet").or_(panel.get_by_text("No cell of this notebook")).wait_for()
+    desk.look("before")
+    for cell in ("load", "data", "metric", "fail"):
+        desk.run(cell)
+    desk.wait(lambda: len(desk.titles()) == 4, "four rows")
+    assert desk.titles()[::-1] == [LOAD, "import random", "from jupyter_mlops import log_metric",
+                                   "raise ValueError('no such column')"]  # fmt: skip
+    panel.get_by_role("listbox").get_by_role("option", name="failed").wait_for()
+    panel.get_by_text("total 7").wait_for()
+
+    # live: the row is there while the cell runs, and only the kernel can have told of it
+    desk.start("slow")
+    panel.get_by_role("listbox").get_by_role("option", name="running").wait_for()
+    (desk.folder / "go").touch()
+    panel.get_by_role("listbox").get_by_role("option", name="running").wait_for(state="detached")
+    desk.wait(lambda: desk.marks("slow")[:1] == ["recorded"], "recorded")
+
+    # beside the cells, in words
+    desk.wait(lambda: "unseeded" in desk.marks("data"), "unseeded")
+    assert desk.marks("fail") == ["failed"]
+    desk.page.locator(".jp-mlops-status", has_text="Record: recording").wait_for()
+
+    # one of them whole, and back to its cell
+    panel.get_by_role("listbox").get_by_role("option", name="import random").click()
+    details = panel.get_by_role("region", name="Details of a cell run")
+    details.get_by_text("rows = [random.random()").wait_for()
+    details.get_by_text("rows.txt", exact=True).wait_for()
+    details.get_by_text("Environment").click()
+    details.get_by_text("Packages").wait_for()
+    desk.look("details")
+    details.get_by_role("button", name="Go to cell").click()
+    assert desk.page.evaluate("window.jupyterapp.shell.currentWidget.content.activeCell.model.id") == "data"
+
+    # nothing of it is in the document
+    desk.command("docmanager:save")
+    assert "mlops-mark" not in (desk.folder / "story.ipynb").read_text()
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_after_a_reload_it_is_all_there_and_goes_on_live(desk: Desk) -> None:
+    desk.write("again.ipynb", load=LOAD, one="value = 1", two="other = value + 1",
+               slow="import time\nwhile not __import__('os').path.exists('go'):\n    time.sleep(0.05)")  # fmt: skip
+    desk.open("again.ipynb")
+    desk.record()
+    for cell in ("load", "one"):
+        desk.run(cell)
+    desk.wait(lambda: len(desk.titles()) == 2, "two rows")
+    desk.command("docmanager:save")
+    desk.start("slow")
+    desk.wait(lambda: len(desk.titles()) == 3, "three rows")
+    desk.open("again.ipynb", kernel=False, reset=False)
+    panel = desk.record()
+    desk.wait(lambda: len(desk.titles()) == 3, "three rows again")
+    desk.wait(lambda: desk.marks("one")[:1] == ["recorded"], "its mark again")
+    # told by the kernel, which was busy all the time and could answer nothing
+    (desk.folder / "go").touch()
+    panel.get_by_role("listbox").get_by_role("option", name="running").wait_for(state="detached")
+    desk.run("two")
+    desk.wait(lambda: desk.titles()[0] == "other = value + 1", "the new row")
+
+    desk.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    desk.page.locator(".jp-mlops-status", has_text="not recording").wait_for()
+    desk.run("load")
+    desk.page.locator(".jp-mlops-status", has_text="Record: recording").wait_for()
+    desk.run("two")
+    desk.wait(lambda: desk.marks("two")[:1] == ["failed"], "failed: the value is gone")
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_a_renamed_notebook_goes_on_under_its_new_name(desk: Desk) -> None:
+    desk.write("old.ipynb", load=LOAD, one="value = 1")
+    desk.open("old.ipynb")
+    desk.record()
+    desk.run("load")
+    desk.wait(lambda: len(desk.titles()) == 1, "a row")
+    desk.page.evaluate("window.jupyterapp.shell.currentWidget.context.rename('new.ipynb')")
+    desk.page.get_by_text("Record of new.ipynb").wait_for()
+    desk.page.get_by_text("No cell of this notebook has run on record yet.").wait_for()
+    with Store.open(desk.folder / ".mlops") as store:
+        desk.wait(lambda: desk.page.evaluate(_TOLD) == "new.ipynb", "told")
+        desk.run("one")
+        desk.wait(lambda: desk.titles() == ["value = 1"], "the row under the new name")
+        assert [run.started.notebook for run in store.cell_runs()] == ["new.ipynb", "old.ipynb"]
+
+
+_TOLD = """async () => {
+  const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+  const it = "__import__('jupyter_mlops.capture').capture.session().notebook()";
+  const reply = kernel.requestExecute({code: '', silent: true, user_expressions: {it}});
+  const done = await reply.done;
+  return done.content.user_expressions.it.data['text/plain'].replaceAll("'", '');
+}"""
+
+
+def test_a_headless_run_of_the_notebook_appears_by_itself(desk: Desk) -> None:
+    desk.write("headless.ipynb", one="value = 1")
+    desk.open("headless.ipynb", kernel=False)
+    panel = desk.record()
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter_mlops", "run", "headless.ipynb", "-o", "out.ipynb"], cwd=desk.folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    panel.get_by_role("listbox").get_by_role("option", name="value = 1").wait_for()
+    panel.get_by_role("listbox").get_by_role("option", name="papermill").or_(
+        panel.get_by_role("listbox").get_by_role("option", name="shell")
+    ).first.wait_for()
+    panel.get_by_role("listbox").get_by_role("option", name="value = 1").click()
+    panel.get_by_role("region", name="Details of a cell run").get_by_text("value = 1").wait_for()
+
+
+def fill(folder: Path, notebook: str, count: int, source: Callable[[int], str]) -> None:
+    with Store.open(folder / ".mlops") as store:
+        run = store.append(RunStarted(trigger="session", notebook=notebook, user="alice"))
+        for number in range(count):
+            cell = store.append(
+                CellStarted(run=run, notebook=notebook, cell=f"c{number % 20}", count=number, source=source(number))
+            )
+            store.append(CellEnded(cell_run=cell, status="error" if number % 50 == 7 else "done", seconds=0.1))
+        store.append(RunEnded(run=run, status="done"))
+
+
+def test_ten_thousand_cell_runs_open_at_once_and_are_searched(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.write("long.ipynb", **{f"c{number}": f"step({number})" for number in range(20)})
+    fill(desk.folder, "long.ipynb", 10_000, lambda number: f"step_{number} = work({number})")
+    desk.lab.ask("jupyter-mlops/api/overview", path=f"{desk.folder.name}/long.ipynb")  # its index is made once
+    desk.open("long.ipynb", kernel=False)
+    took = desk.page.evaluate(
+        """async () => {
+          const began = performance.now();
+          await window.jupyterapp.commands.execute('jupyter-mlops:open');
+          while (!document.querySelector('.jp-mlops-row .jp-mlops-title')) {
+            await new Promise(done => requestAnimationFrame(done));
+          }
+          return performance.now() - began;
+        }"""
+    )
+    with capsys.disabled():
+        print(
+            f"\n10,000 cell runs shown in {took:.0f} ms, {desk.page.locator('.jp-mlops-row').count()} rows in the page"
+        )
+    panel = desk.page.locator(".jp-mlops-panel")
+    panel.get_by_text("10000 cell runs").wait_for()
+    assert desk.page.locator(".jp-mlops-row").count() <= 80
+    assert desk.titles()[0] == "step_9999 = work(9999)"
+
+    # by keyboard to the oldest
+    listbox = panel.get_by_role("listbox")
+    listbox.focus()
+    listbox.press("End")
+    desk.wait(lambda: desk.titles()[-1:] == ["step_0 = work(0)"], "the oldest row")
+    assert desk.page.locator(".jp-mlops-row").count() <= 80
+    listbox.press("Enter")
+    panel.get_by_role("region", name="Details of a cell run").get_by_text("step_0 = work(0)").wait_for()
+    listbox.press("Escape")
+
+    panel.get_by_role("searchbox").fill("step_421")
+    desk.wait(lambda: desk.titles()[-1:] == ["step_421 = work(421)"], "what was searched for")
+    assert len(desk.titles()) == 11
+    panel.get_by_role("combobox").select_option("error,syntax")
+    desk.wait(lambda: desk.titles() == ["step_4207 = work(4207)"][:0] or len(desk.titles()) < 11, "fewer")
+    panel.get_by_role("searchbox").fill("")
+    desk.wait(lambda: desk.titles()[:1] == ["step_9957 = work(9957)"], "failed ones")
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_nothing_recorded_is_ever_more_than_text(desk: Desk) -> None:
+    with Store.open(desk.folder / ".mlops") as store:
+        for number, bad in enumerate(PAYLOADS):
+            run = store.append(RunStarted(trigger="session", notebook="bad.ipynb", user=bad))
+            one = Artifact(name=bad, kind="variable", type=bad, why=bad, digest=None)
+            known = Artifact(name=bad, kind="file", type=bad, digest=digest_of(bad.encode()), size=3)
+            cell = store.append(
+                CellStarted(
+                    run=run, notebook="bad.ipynb", cell=f"c{number}", source=f"{bad}\n{bad}", label=bad, count=1
+                )
+            )
+            store.append(CellLogged(run=run, cell_run=cell, what="metric", key=bad, value=bad))
+            store.append(
+                CellEnded(
+                    cell_run=cell, status="error", error=bad, inputs=[one], outputs=[known], files_read=[known],
+                    sources=[known], displays=[known], modules=[known], removed=[bad], randomness={bad: bad},
+                    gaps=[Gap(subject=bad, reason=bad)],
+                )
+            )  # fmt: skip
+    desk.write("bad.ipynb", **{f"c{number}": "pass" for number in range(len(PAYLOADS))})
+    desk.open("bad.ipynb", kernel=False)
+    panel = desk.record()
+    desk.wait(lambda: len(desk.titles()) == len(PAYLOADS), "every row")
+    desk.wait(lambda: desk.marks("c0")[:1] == ["failed"], "its mark")
+    listbox = panel.get_by_role("listbox")
+    details = panel.get_by_role("region", name="Details of a cell run")
+    listbox.focus()
+    for bad in reversed(PAYLOADS):
+        listbox.press("Enter")
+        # what would reorder or hide text is shown as an escape
+        shown = bad.replace("\u202e", "\\u202e").replace("\x1b", "\\u001b").replace("\u2066", "\\u2066")
+        details.locator("pre.jp-mlops-error", has_text=shown).wait_for()
+        assert details.locator("pre.jp-mlops-error").all_text_contents() == [shown]
+        desk.page.evaluate("document.querySelectorAll('.jp-mlops-panel details').forEach(one => { one.open = true; })")
+        listbox.press("ArrowDown")
+    made = desk.page.evaluate(
+        "[...document.querySelectorAll('.jp-mlops-panel *, .jp-mlops-marks *')].map(one => one.localName)"
+    )
+    assert not {"script", "img", "svg", "iframe", "style", "a", "math", "form"} & set(made)
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_a_store_that_breaks_stops_neither_running_nor_saving(desk: Desk) -> None:
+    desk.write("broken.ipynb", load=LOAD, one="value = 1", two="print('still here', value)")
+    desk.open("broken.ipynb")
+    panel = desk.record()
+    desk.run("load")
+    desk.run("one")
+    desk.wait(lambda: len(desk.titles()) == 2, "two rows")
+    shutil.rmtree(desk.folder / ".mlops")
+    panel.get_by_text("Nothing is on record here yet").first.wait_for()
+    desk.run("two")
+    desk.page.locator(".jp-OutputArea-output", has_text="still here 1").wait_for()
+    desk.command("docmanager:save")
+    assert "still here 1" in (desk.folder / "broken.ipynb").read_text()
+
+    (desk.folder / ".mlops").mkdir(exist_ok=True)
+    (desk.folder / ".mlops" / "format").write_text('{"format": 99, "id": "x"}')
+    panel.get_by_text("has format 99").first.wait_for()
+    desk.look("broken")
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_a_server_without_the_extension_is_named_and_the_kernel_still_tells(desk: Desk) -> None:
+    desk.write("alone.ipynb", load=LOAD, one="value = 1")
+    desk.page.route("**/jupyter-mlops/api/**", lambda route: route.fulfill(status=404, body="<html>Not Found</html>"))
+    desk.open("alone.ipynb")
+    panel = desk.record()
+    panel.get_by_text("The server extension is missing").wait_for()
+    desk.look("missing")
+    desk.run("load")
+    desk.page.locator(".jp-mlops-status", has_text="Record: recording").wait_for()
+    desk.run("one")
+    desk.wait(lambda: desk.titles() == ["value = 1"], "what the kernel told")
+    panel.get_by_text("The server extension is missing").wait_for()
+    assert desk.marks("one") == ["recorded"]
+    assert desk.problems == []
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_panel_is_usable_by_keyboard_and_screen_reader_in_both_themes(desk: Desk, theme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    desk.write("axe.ipynb", **{f"c{number}": f"step({number})" for number in range(20)})
+    fill(desk.folder, "axe.ipynb", 60, lambda number: f"step_{number} = work({number})")
+    desk.open("axe.ipynb", kernel=False)
+    desk.command("apputils:change-theme", theme=theme)
+    desk.page.keyboard.press("Control+Alt+m")
+    panel = desk.page.locator(".jp-mlops-panel")
+    desk.wait(lambda: len(desk.titles()) > 5, "rows")
+    desk.wait(lambda: desk.page.evaluate("document.activeElement.type") == "search", "the search has the focus")
+    desk.page.keyboard.press("Tab")
+    desk.page.keyboard.press("Tab")
+    desk.page.keyboard.press("ArrowDown")
+    desk.page.keyboard.press("Enter")
+    details = panel.get_by_role("region", name="Details of a cell run")
+    details.get_by_text("step_58 = work(58)").wait_for()
+    chosen = panel.get_by_role("listbox").get_by_role("option", selected=True)
+    assert chosen.get_attribute("aria-posinset") == "2"
+    assert "step_58" in chosen.inner_text()
+    desk.look(f"theme-{theme.split()[-1].lower()}")
+    for context in (".jp-mlops-panel", ".jp-mlops-marks", ".jp-mlops-status"):
+        found = axe.Axe().run(desk.page, context=context).response["violations"]
+        assert found == [], [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+    desk.page.keyboard.press("Escape")
+    details.wait_for(state="detached")
+    assert (desk.problems, desk.strays) == ([], [])
