@@ -1,4 +1,4 @@
-"""The one base class of every error the package raises on purpose, and the late door to optional dependencies.
+"""The one base class of every error the package raises on purpose, and the doors through which libraries come late.
 
 An error says three things to the reader of a notebook: the thing, the cause, the next command. Its children live
 beside the code that raises them and derive also from the builtin they refine, so that ``except KeyError`` keeps
@@ -7,7 +7,10 @@ working: ``class ObjectMissing(MlopsError, KeyError)``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import ClassVar
 
@@ -51,6 +54,46 @@ class ExtraMissing(MlopsError, ImportError):
     """An optional dependency is asked for and is not installed."""
 
 
+def late(module: str) -> ModuleType:
+    """Import a library into a process that is the user's, and leave that process as it was.
+
+    What a library does while it is loaded to warning filters, handlers of signals, generators of random numbers and
+    logging is taken back, and nothing is shown. What is loaded already is only looked up.
+    """
+    if module in sys.modules:
+        return importlib.import_module(module)  # waits for a thread that is at it
+    with _as_it_was():
+        return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    import logging
+    import random
+    import signal
+    import threading
+    import warnings
+
+    root, drawn = logging.getLogger(), random.getstate()
+    handlers, level = root.handlers[:], root.level
+    main = threading.current_thread() is threading.main_thread()  # only there may handlers of signals be set
+    signals = {number: signal.getsignal(number) for number in signal.valid_signals()} if main else {}
+    numpy = sys.modules.get("numpy.random")
+    state = numpy.get_state() if numpy is not None else None
+    try:
+        with warnings.catch_warnings(record=True):
+            yield
+    finally:
+        random.setstate(drawn)
+        if numpy is not None:
+            numpy.set_state(state)
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for number, handler in signals.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
 def door(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say which pip line brings it.
 
@@ -67,7 +110,7 @@ def door(module: str, extra: str) -> ModuleType:
         The module is not installed.
     """
     try:
-        return importlib.import_module(module)
+        return late(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise  # it is there, and something it needs is not: its own message is the better one

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import random
 import re
+import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import pytest
 from jupyter_client.manager import KernelManager
 from notebooks import EPISODES, notebook
 
+from jupyter_mlops.errors import late
 from jupyter_mlops.store import Store
 
 REPOSITORY = Path(__file__).parents[1]
@@ -175,6 +180,50 @@ def normal(answer: tuple[list[dict[str, Any]], dict[str, Any]], folder: Path) ->
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("notebooks")
+
+
+NOISY = """
+import logging, random, signal, sys, warnings
+warnings.simplefilter("ignore")
+warnings.filterwarnings("always", category=ResourceWarning)
+signal.signal(signal.SIGUSR1, lambda *_: None)
+random.seed(1)
+logging.getLogger().addHandler(logging.StreamHandler())
+logging.getLogger().setLevel(5)
+if "numpy" in sys.modules:
+    import numpy
+    numpy.random.seed(1)
+warnings.simplefilter("always")
+warnings.warn("loaded")
+"""
+
+
+def test_a_library_that_is_loaded_late_leaves_the_process_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import numpy as np
+
+    (tmp_path / "noisy_library.py").write_text(NOISY)
+    (tmp_path / "broken_library.py").write_text(NOISY + "raise ImportError('halfway')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def state() -> list[object]:
+        root, drawn = logging.getLogger(), np.random.get_state()
+        signals = [signal.getsignal(number) for number in signal.valid_signals()]
+        return [id(warnings.filters), list(warnings.filters), warnings.showwarning, signals, random.getstate(),
+                [part.tobytes() if isinstance(part, np.ndarray) else part for part in drawn],
+                list(root.handlers), root.level]  # fmt: skip
+
+    before = state()
+    assert late("noisy_library").__name__ == "noisy_library"
+    assert state() == before
+    with pytest.raises(ImportError, match="halfway"):
+        late("broken_library")
+    assert state() == before
+    assert late("noisy_library") is sys.modules["noisy_library"]
+    assert capfd.readouterr() == ("", "")
+    alone = subprocess.run([sys.executable, "-c", NOISY], capture_output=True, text=True, check=True)
+    assert "UserWarning: loaded" in alone.stderr  # it is shown where nobody takes it back
 
 
 def test_there_are_enough_notebooks_to_say_so() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+from jupyter_mlops.errors import late
 from jupyter_mlops.fingerprints.walk import (
     Handler,
     Node,
@@ -142,8 +143,7 @@ def write(walk: Walk, hasher: Any, chunks: list[Any], kind: Any) -> None:
     if types.is_dictionary(kind):
         return write(walk, hasher, [chunk.dictionary_decode() for chunk in chunks], kind.value_type)
     if types.is_run_end_encoded(kind):
-        import pyarrow.compute as pc
-
+        pc = late("pyarrow.compute")
         return write(walk, hasher, [pc.run_end_decode(chunk) for chunk in chunks], kind.value_type)
     if str(kind) in ("string_view", "binary_view"):
         wide = pa.large_string() if str(kind) == "string_view" else pa.large_binary()
@@ -193,9 +193,7 @@ def _pairs(chunk: Any, kind: Any) -> Any:
 
 
 def _np() -> Any:
-    import numpy as np
-
-    return np
+    return late("numpy")
 
 
 def _bits(buffer: Any, offset: int, length: int) -> Any:

@@ -10,6 +10,7 @@ import datetime as dt
 import sys
 from typing import Any, Final
 
+from jupyter_mlops.errors import late
 from jupyter_mlops.fingerprints import arrays, arrow
 from jupyter_mlops.fingerprints.walk import (
     Handler,
@@ -322,8 +323,7 @@ def _parts(value: Any, name: str) -> list[Any]:
 
 def _objects_as_texts(walk: Walk, held: Any, label: str) -> Node:
     """Texts held as Python objects, written as those held in Arrow memory are."""
-    import pyarrow as pa
-
+    pa = late("pyarrow")
     chunks = []
     for start in range(0, len(held), _TEXTS):
         walk.budget.check()
