@@ -229,14 +229,14 @@ def test_a_result_whose_bytes_are_neither_there_nor_kept_is_made_again(tmp_path:
 
 
 def test_a_run_that_looks_beyond_the_record_is_never_skipped_and_says_why(tmp_path: Path) -> None:
-    project = Project(tmp_path)
+    project = Project(tmp_path, environ={**os.environ, "MY_TOKEN": "not to be told"})
     path = notebook(
         tmp_path / "wide.ipynb",
         "import datetime, os, random, sqlite3, subprocess, time",
         "today = datetime.date.today()",
         "subprocess.run(['true'])",
         "sqlite3.connect('x.db').execute('create table if not exists a (b)')",
-        "variable = 'HO' + 'ME'\nos.environ[variable]",
+        "import socket\nsocket.gethostname()",
         "os.environ.get('MY_TOKEN')",
         "before = time.perf_counter()\nrandom.random()",
     )
@@ -246,14 +246,49 @@ def test_a_run_that_looks_beyond_the_record_is_never_skipped_and_says_why(tmp_pa
     assert [one for one in found.never if "cell 2" in one] == ["cell 2 asks for the time (datetime.date.today)"]
     assert any("cell 3: processes: a subprocess ran (true)" in one for one in found.never)
     assert any(one.startswith("cell 4 asks sqlite:///x.db") for one in found.never)
-    assert "cell 5 reads variables of the process that cannot be told from its text" in found.never
-    assert "cell 6 reads MY_TOKEN, a secret, which is not on record" in found.never
+    assert "cell 5 asks who and where it is (socket.gethostname)" in found.never
+    assert "it reads the variable MY_TOKEN, a secret, which is not on record" in found.never
     assert not any("cell 7" in one for one in found.never)
     assert found.notes == ["random was not seeded: another run draws other numbers"]
     again = run_notebook(path, project=project, cache="notebook")
     assert again.status == "done"
     assert again.run != result.run
     assert again.because.startswith("it is never skipped: ")
+
+
+def test_a_run_is_not_skipped_where_it_would_find_what_it_looked_for_in_vain(tmp_path: Path) -> None:
+    environ = {**os.environ, "GREETING": "hello"}
+    project = Project(tmp_path, environ=environ)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.csv").write_text("1")
+    path = notebook(
+        tmp_path / "looks.ipynb",
+        "import glob, os\nfrom pathlib import Path",
+        "try:\n    settings = open('settings.yaml').read()\nexcept FileNotFoundError:\n    settings = ''",
+        "more = Path('more.csv').exists()\nfiles = [Path(one).read_text() for one in sorted(glob.glob('raw/*.csv'))]",
+        "name = 'GREET' + 'ING'\nword = os.environ[name]\nother = os.environ.get('FAREWELL')",
+        "Path('made/empty').mkdir(parents=True, exist_ok=True)\nPath('made/files.txt').write_text(str(files))",
+        "assert Path('made/files.txt').exists()",
+    )
+    assert run_notebook(path, project=project, cache="notebook").status == "done"
+    assert basis(project).never == []
+    assert ask(project, path).run is not None
+
+    for name, why in {
+        "settings.yaml": "settings.yaml is there now", "more.csv": "more.csv is there now",
+        "raw/b.csv": "other files are in raw",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text("2")
+        assert ask(project, path).why == why
+        (tmp_path / name).unlink()
+        assert ask(project, path).run is not None
+    for changed in ({"GREETING": "good morning"}, {"FAREWELL": "bye"}):
+        why = ask(Project(tmp_path, environ={**environ, **changed}), path).why
+        assert why == f"the variable {next(iter(changed))} has changed"
+
+    shutil.rmtree(tmp_path / "made")
+    assert run_notebook(path, project=project, cache="notebook").put_back == ["made/files.txt"]
+    assert (tmp_path / "made" / "empty").is_dir()
 
 
 def test_a_failed_run_is_run_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from typing import Any, Final
 
@@ -58,6 +59,12 @@ class Looks(msgspec.Struct):
     variables: dict[str, None] = {}
     modules: dict[str, None] = {}
     effects: dict[str, None] = {}
+
+    def spelled(self, spell: Callable[[str], str]) -> Looks:
+        """The same with its paths as records spell them."""
+        names = {field: {spell(path): found for path, found in getattr(self, field).items()}
+                 for field in ("kinds", "stats", "listings", "folders")}  # fmt: skip
+        return msgspec.structs.replace(self, **names)
 
 
 def kind_of(path: str) -> str:
@@ -120,7 +127,15 @@ def missing(path: Any) -> None:
         looks.kinds.setdefault(full, "")
 
 
+def _of_imports(frame: Any) -> bool:
+    """Whether what asks is after what is installed: that is known otherwise, and no other file of a folder matters."""
+    name = frame.f_globals.get("__name__")
+    return type(name) is str and name.startswith(("importlib.metadata", "importlib_metadata", "pkg_resources"))
+
+
 def _stat(call: Call) -> None:
+    if _of_imports(sys._getframe(2)):
+        return
     path = call.argument(0, "path")
     if _ours():
         return
@@ -157,6 +172,8 @@ def _of_user(frame: Any, trace: Trace) -> bool:
 
 
 def _list(call: Call) -> None:
+    if _of_imports(sys._getframe(2)):
+        return
     path = call.argument(0, "path")
     if _ours():
         return

@@ -24,7 +24,6 @@ from jupyter_mlops.capture.tracking import (
     set_tag,
     start_run,
 )
-from jupyter_mlops.records import Digest
 
 __all__ = [
     "ActiveRun",
@@ -40,6 +39,7 @@ __all__ = [
     "log_metrics",
     "log_param",
     "log_params",
+    "looking",
     "recalling",
     "register_model",
     "session",
@@ -132,8 +132,17 @@ def unload(shell: Any) -> None:
     set_session(None)
 
 
-def loaded(wanted: Iterable[str], since: int) -> Digest:
-    """Keep an object that says what is loaded in this process, and say its name.
+def looking() -> None:
+    """Note from now on what each cell looks for, and not only what it reads."""
+    one = session()
+    if one is not None:
+        one.open()
+        one.access.look()
+        one.looked = {}
+
+
+def loaded(wanted: Iterable[str], since: int) -> str:
+    """Keep two objects, of what is loaded in this process and of what its cells looked for, and say their names.
 
     Parameters
     ----------
@@ -150,7 +159,11 @@ def loaded(wanted: Iterable[str], since: int) -> Digest:
     one = here()
     one.open()
     one.settle(wait=0.5)
-    return one.store.put(msgspec.json.encode(look(str(one.project.root), one.project.relative, wanted, since=since)))
+    looked = one.looked or {}
+    missed = {name.partition(".")[0] for looks in looked.values() for name in looks.modules}
+    around = look(str(one.project.root), one.project.relative, {*wanted, *missed}, since=since)
+    spelled = {cell: looks.spelled(one.project.relative) for cell, looks in looked.items()}
+    return " ".join(one.store.put(msgspec.json.encode(kept)) for kept in (around, spelled))
 
 
 def register_model(model: object, name: str, **options: Any) -> int:

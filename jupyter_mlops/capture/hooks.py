@@ -379,6 +379,8 @@ class Hooks:
         after = dict.fromkeys(delta.after)
         if seen is not None:
             one.looks = seen.looks
+            if session.looked is not None and seen.looks is not None:
+                session.looked[one.digest] = seen.looks
             read = self.with_makers(seen.files_read, one.digest)
             after.update(dict.fromkeys(file.made for file in read if file.made is not None))
             self.wrote(seen.files_written, one.digest)

@@ -34,7 +34,7 @@ from jupyter_mlops.records import (
 )
 
 if TYPE_CHECKING:
-    from jupyter_mlops.access import Access
+    from jupyter_mlops.access import Access, Looks
     from jupyter_mlops.capture.checkpoints import Checkpoints
     from jupyter_mlops.capture.randomness import Generators
     from jupyter_mlops.capture.recall import Recall
@@ -118,6 +118,8 @@ class Session:
         self.generators: Generators | None = None
         self.recall: Recall | None = None
         """What keeps and recalls this kernel's cells, once an engine has asked for it."""
+        self.looked: dict[Digest, Looks] | None = None
+        """What each cell looked for, once an engine has asked for it."""
         self.seconds = 0.0
         """Seconds a cell may be held up; set when the session opens."""
         self._ready = False

@@ -10,30 +10,38 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from jupyter_mlops.access.looking import OURS, Looks
 from jupyter_mlops.environment.loaded import Loaded
 from jupyter_mlops.fingerprints.files import file_digest
 from jupyter_mlops.git import holds_credentials
 from jupyter_mlops.lineage.volatile import Use, uses_in
 from jupyter_mlops.pipelines.parameters import code_cells, language_of, source_of, tags_of
+from jupyter_mlops.pipelines.unchanged import PASSING
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, CellRun, Digest, decode, digest_of, encode
 from jupyter_mlops.redact import Redactor
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of a basis, and of what it is found by: one of another format is not taken."""
 
 _DURATIONS: Final = re.compile(
     r"time\.(?:perf_counter|monotonic|process_time|thread_time)(?:_ns)?|timeit\.default_timer"
 )
 """Clocks whose zero is anywhere: only how long something took can be told by them."""
-_VARIABLE: Final = re.compile(r"""environ\s*(?:\.get\s*\(|\[)\s*["']([^"']+)["']|getenv\s*\(\s*["']([^"']+)["']""")
-_READS_VARIABLES: Final = frozenset({"os.environ", "os.getenv"})
+_SEEN: Final = frozenset(
+    "os.environ os.environb os.getenv os.getenvb os.path.expandvars os.path.expanduser pathlib.Path.home "
+    "getpass.getuser dotenv.load_dotenv dotenv.dotenv_values".split()
+)
+"""Looks at the environment that go through variables of the process: which ones is seen when they run."""
+_LASTING: Final = ("link", "pipe", "signal", "program")
+"""In the words of what a cell did beside writing files: it may be undone by now, and is not put back."""
 _UNSEEN: Final = frozenset({"processes", "modules", "files", "sources", "cell", "session", "network", "cells"})
 """Subjects of gaps behind which an input may be hidden."""
 _TELLS_OF_THE_MACHINE: Final = re.compile(
@@ -74,7 +82,11 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variables
         Variables of the process that say something of the environment; and by name those that its cells read.
     asked
-        Names of the variables that its cells read.
+        Names of the variables that its cells read; ``*`` where one went through all of them.
+    kinds, stats, listings
+        What its cells asked of paths: what is there, size and time of change, the names in a folder.
+    made
+        Folders it made.
     loaded
         The object that holds what was loaded.
     kernel
@@ -94,6 +106,10 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     read: list[Artifact] = []
     variables: dict[str, str] = {}
     asked: list[str] = []
+    kinds: dict[str, str] = {}
+    stats: dict[str, tuple[int, int]] = {}
+    listings: dict[str, str] = {}
+    made: list[str] = []
     loaded: Digest | None = None
     kernel: Kernel | None = None
     output: Artifact | None = None
@@ -144,7 +160,8 @@ def kernel_of(name: str, kernels: Path | None, project: Project) -> Kernel | Non
 
 def basis_of(
     project: Project, cells: Sequence[CellRun], *, book: Mapping[str, Any], parameters: Mapping[str, Any],
-    environ: Mapping[str, str], kernel: Kernel | None, loaded: Digest | None, output: Artifact | None, ran: int,
+    environ: Mapping[str, str], kernel: Kernel | None, loaded: Digest | None, looked: Digest | None,
+    output: Artifact | None, ran: int,
 ) -> Basis:  # fmt: skip
     """Find what a run's result follows from, and keep the files it left.
 
@@ -160,18 +177,22 @@ def basis_of(
         What it was given.
     environ
         The variables its kernel began with.
-    kernel, loaded
-        Which interpreter it ran in; the object that holds what was loaded at its end.
+    kernel, loaded, looked
+        Which interpreter it ran in; the objects that hold what was loaded at its end, and what its cells looked for.
     output
         The output notebook.
     ran
         How many of its cells ran.
     """
     redactor = project.redactor()
+    looks = decode(project.store.get(looked), dict[str, Looks]) if looked is not None else {}
     doings = Doings()
     for one in cells:
-        doings.take(one)
+        doings.take(one, looks.get(one.id))
+    doings.settle()
     never = list(doings.never)
+    if any(one.id not in looks for one in cells):
+        never.append("what its cells looked for is not on record")
     if len(cells) != ran:
         never.append(f"{ran - len(cells)} of its {ran} cells are not on record")
     if redactor.value(dict(parameters))[1]:
@@ -187,7 +208,15 @@ def basis_of(
         never.append("which interpreter its kernel's name means is not known")
     sources = [one.source for one in cells]
     modules = [found for one in doings.read.values() if one.kind == "module" and (found := _text(project, one))]
-    asked = _uses(sources, modules, never, redactor)
+    _uses(sources, modules, never)
+    # Who goes through all of them reads each by name.
+    asked = ["*"] if "*" in doings.variables else sorted(doings.variables)
+    secret = next(
+        (name for name in asked if name in environ and name not in PASSING and redactor.secret(name, environ[name])),
+        "",
+    )
+    if secret:
+        never.append(f"it reads the variable {secret}, a secret, which is not on record")
     variables = recorded(environ, asked, redactor)
     keeper = _Keeper(project)
     written = [kept for one in doings.wrote.values() for kept in keeper.keep(one, never)]
@@ -196,6 +225,7 @@ def basis_of(
         output = msgspec.structs.replace(output, stored=project.store.has(output.digest))
     return Basis(
         code=code_digest(book, redactor), read=list(doings.read.values()), variables=variables, asked=asked,
+        kinds=doings.kinds, stats=doings.stats, listings=doings.listings, made=list(doings.made),
         loaded=loaded, kernel=kernel, output=output, wrote=written, never=list(dict.fromkeys(never)),
         notes=doings.notes(),
     )  # fmt: skip
@@ -206,7 +236,13 @@ def recorded(environ: Mapping[str, str], asked: Iterable[str], redactor: Redacto
     from jupyter_mlops.environment.observing import recorded_variables
 
     found = recorded_variables(environ, redactor)
-    found.update((f"read:{name}", redactor.text(environ[name])[0]) for name in asked if name in environ)
+    for name in asked:
+        if name == "*":
+            rest = sorted(item for item in environ.items() if not item[0].startswith(OURS) and item[0] not in PASSING)
+            masked = [[one, "" if redactor.secret(one, value) else redactor.text(value)[0]] for one, value in rest]
+            found["read:*"] = digest_of(encode(masked))
+        elif name in environ:
+            found[f"read:{name}"] = redactor.text(environ[name])[0]
     return found
 
 
@@ -227,9 +263,15 @@ class Doings:
         self.read: dict[str, Artifact] = {}
         self.wrote: dict[str, Artifact] = {}
         self.never: list[str] = []
+        self.kinds: dict[str, str] = {}
+        self.stats: dict[str, tuple[int, int]] = {}
+        self.listings: dict[str, str] = {}
+        self.made: dict[str, None] = {}
+        self.variables: set[str] = set()
         self._unseeded: set[str] = set()
 
-    def take(self, one: CellRun) -> None:
+    def take(self, one: CellRun, looks: Looks | None = None) -> None:
+        """Take in a cell run, and what it looked for where that is known."""
         where = f"cell {one.started.count or '?'}"
         for file in one.files_read:
             self._reads(file, where)
@@ -246,6 +288,8 @@ class Doings:
                 continue
             if gap.blocks or gap.subject in _UNSEEN or gap.subject in self.read:
                 self.never.append(f"{where}: {gap.subject}: {gap.reason}")
+        if looks is not None:
+            self._looks(looks, where)
         for file in one.files_written:
             self.wrote[file.name] = file
 
@@ -264,29 +308,48 @@ class Doings:
         else:
             self.read[file.name] = msgspec.structs.replace(file, made=None, stored=False, facts=None)
 
+    def _looks(self, looks: Looks, where: str) -> None:
+        """Take in what a cell asked of paths that no cell of the run had written; what was asked first counts."""
+        tables: list[tuple[dict[str, Any], Mapping[str, Any]]] = [
+            (self.kinds, looks.kinds), (self.stats, looks.stats), (self.listings, looks.listings)
+        ]  # fmt: skip
+        for known, asked in tables:
+            for name, found in asked.items():
+                if name not in self.wrote and not _comes_and_goes(name):
+                    known.setdefault(name, found)
+        self.made.update((name, None) for name in looks.folders if not _comes_and_goes(name))
+        self.variables.update(looks.variables)
+        for effect in looks.effects:
+            if any(word in effect for word in _LASTING):
+                self.never.append(f"{where}: {effect}, which is not put back")
+
+    def settle(self) -> None:
+        """Leave out what was asked of what the run itself left: what is there of that is its result, and no input."""
+        for known in (self.kinds, self.stats):
+            for name in [name for name in known if name in self.wrote or name in self.made]:
+                del known[name]
+
     def notes(self) -> list[str]:
+        """What whoever takes the result over is told."""
         return [f"{name} was not seeded: another run draws other numbers" for name in sorted(self._unseeded)]
 
 
-def _uses(sources: Sequence[str], modules: Sequence[str], never: list[str], redactor: Redactor) -> list[str]:
-    """The variables of the process that code reads; to `never` is added what else it looks at beyond the notebook."""
-    asked: set[str] = set()
+def _comes_and_goes(name: str) -> bool:
+    """Whether a name lies in the folder for temporary files, outside of the project: there it is another every time."""
+    return name.startswith(os.path.realpath(tempfile.gettempdir()) + os.sep)
+
+
+def _uses(sources: Sequence[str], modules: Sequence[str], never: list[str]) -> None:
+    """Add to `never` what code looks at beyond the notebook."""
     # Whatever stands in a module's functions may be called: each is taken as mentioned.
     whole = [text for module in modules for text in (module, "\n".join(re.findall(r"^\s*def (\w+)", module, re.M)))]
-    for place, (text, uses) in enumerate(zip((*sources, *whole), _all_uses(sources, whole), strict=True)):
+    for place, uses in enumerate(_all_uses(sources, whole)):
         where = f"cell {place + 1}" if place < len(sources) else "a local module"
         for use in uses:
-            if use.what == "environment" and use.call in _READS_VARIABLES:
-                names = {one or other for one, other in _VARIABLE.findall(text)}
-                if not names or len(_VARIABLE.findall(text)) < len(re.findall(r"environ\b|getenv\b", text)):
-                    never.append(f"{where} reads variables of the process that cannot be told from its text")
-                elif secret := sorted(filter(redactor.secret_name, names)):
-                    never.append(f"{where} reads {secret[0]}, a secret, which is not on record")
-                else:
-                    asked |= names
-            elif not (use.what == "randomness" or (use.what == "time" and _DURATIONS.fullmatch(use.call))):
+            if use.what == "randomness" or (use.what == "time" and _DURATIONS.fullmatch(use.call)):
+                continue
+            if use.call not in _SEEN:
                 never.append(f"{where} {_WORDS.get(use.what, 'looks beyond the notebook')} ({use.call})")
-    return sorted(asked)
 
 
 _WORDS: Final = {

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from jupyter_mlops.access.looking import kind_of, listing_of, stat_of
 from jupyter_mlops.environment.loaded import Loaded, changed
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints.files import Signature, file_digest, folder_digest, racy, signature
@@ -140,6 +141,9 @@ class Cache:
         """Put what is gone back where it was; the names of it."""
         done = []
         for path, one in answer.back:
+            if one.type == "folder":
+                path.mkdir(parents=True, exist_ok=True)
+                continue  # its files are what is put back
             if one.type == "absent":
                 with contextlib.suppress(FileNotFoundError):
                     path.unlink()
@@ -188,10 +192,35 @@ class Cache:
         for one in basis.read:
             if self.digest(_kind(one), self._path(one.name, basis)) != one.digest:
                 return f"{one.name} has changed"
+        why = self._otherwise_found(basis)
+        if why:
+            return why
         now = self._recorded(asked.environ, basis.asked)
         other = sorted(name for name in {*now, *basis.variables} if now.get(name) != basis.variables.get(name))
         if other:
-            return f"the variable {other[0].removeprefix('read:')} has changed"
+            name = other[0].removeprefix("read:")
+            return "variables of the process have changed" if name == "*" else f"the variable {name} has changed"
+        return ""
+
+    def _otherwise_found(self, basis: Basis) -> str:
+        """Why a run would find other things where another looked; empty where it would not."""
+        for name, was in basis.kinds.items():
+            path = self.project.path(name)
+            self._note(path)
+            kind = kind_of(str(path))
+            if kind != was:
+                return f"{name} is {'gone' if not kind else 'there now' if not was else f'a {kind} now'}"
+        for name, listed in basis.listings.items():
+            path = self.project.path(name)
+            self._note(path)
+            if listing_of(str(path)) != listed:
+                return f"other files are in {name}"
+        for name, (size, changed_at) in basis.stats.items():
+            path = self.project.path(name)
+            self._note(path)
+            now = stat_of(str(path))
+            if now[0] != size or (changed_at and now[1] != changed_at):
+                return f"{name} has another size or time of change"
         return ""
 
     def _otherwise_loaded(self, basis: Basis) -> str:
@@ -283,12 +312,14 @@ class Cache:
 
     def _to_put_back(self, asked: Asked, basis: Basis) -> list[tuple[Path, Artifact]]:
         wanted = [(self.project.path(one.name), one) for one in basis.wrote]
+        missing = [(path, Artifact(name=name, kind="file", type="folder"))
+                   for name in basis.made if not (path := self.project.path(name)).is_dir()]  # fmt: skip
         if basis.output is not None:
             wanted.append((asked.output, basis.output))
-        return [(path, one) for path, one in wanted if self.digest("file", path) != one.digest]
+        return [*missing, *((path, one) for path, one in wanted if self.digest("file", path) != one.digest)]
 
     def _at_hand(self, one: Artifact) -> bool:
-        return one.type == "absent" or (one.digest is not None and self.project.store.has(one.digest))
+        return one.type in ("absent", "folder") or (one.digest is not None and self.project.store.has(one.digest))
 
 
 _MAKE: Final[Mapping[str, Callable[[Cache, Path], Digest | None]]] = {

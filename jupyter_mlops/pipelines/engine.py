@@ -186,6 +186,8 @@ class Job:
         self.since = time.time_ns()
         self.loaded: Digest | None = None
         """The object that holds what the kernel had loaded at its end, where that was asked."""
+        self.looked: Digest | None = None
+        """The object that holds what its cells looked for, likewise."""
         self.basis: Artifact | None = None
         self.book: Mapping[str, Any] = {}
         """The notebook as it was given, where that is kept."""
@@ -865,6 +867,8 @@ class _Cells:
             if kept.get("status") != "ok":
                 why = str(kept.get("evalue", "no answer"))
                 self.job.gaps.append(Gap(subject="variables", reason=f"they were not kept: {why}"))
+        if self.job.keeps:
+            await self._evaluate("__import__('jupyter_mlops.capture').capture.looking()")
         if self.job.secrets:
             # A request for input is answered on a channel of its own: the values stand in no request.
             teach = f"__import__('jupyter_mlops.capture').capture.learn(get_ipython().kernel.getpass({TEACH!r}))"
@@ -880,8 +884,9 @@ class _Cells:
         wanted = imports_in(cell.source for cell in self.nb.cells if cell.cell_type == "code")
         load = f"__import__('jupyter_mlops.capture', fromlist=['capture']).loaded({wanted!r}, {self.job.since})"
         answer = await self._evaluate(load)
-        with contextlib.suppress(RecordInvalid):  # an error, or no answer: then it is not known
-            self.job.loaded = as_digest(str(answer.get("data", {}).get("text/plain", "")).strip("'"))
+        said = str(answer.get("data", {}).get("text/plain", "")).strip("'").split()
+        with contextlib.suppress(RecordInvalid, ValueError):  # an error, or no answer: then it is not known
+            self.job.loaded, self.job.looked = map(as_digest, said)
 
     async def _evaluate(self, expression: str, limit: float | None = _LOAD_LIMIT) -> dict[str, Any]:
         """What an expression is in the kernel; it leaves no name, and a silent request neither counts nor shows."""

@@ -332,7 +332,7 @@ def _keep(job: Job, found_by: Digest, kernel: str) -> None:
         project.store.put(output.path)
     made = basis_of(
         project, project.store.cell_runs(run=job.run, newest_first=False), book=job.book, parameters=job.parameters,
-        environ=job.environment(), kernel=kernel_of(kernel, job.kernels, project), loaded=job.loaded,
+        environ=job.environment(), kernel=kernel_of(kernel, job.kernels, project), loaded=job.loaded, looked=job.looked,
         output=job.notebook_left(project, output), ran=job.cells,
     )  # fmt: skip
     job.left = made.wrote

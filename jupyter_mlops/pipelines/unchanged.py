@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 _FORMAT: Final = 1
 _LIMIT: Final = 100_000
-_PASSING: Final = frozenset(
+PASSING: Final = frozenset(
     "_ SHLVL PWD OLDPWD COLUMNS LINES TERM COLORTERM TERM_PROGRAM TERM_PROGRAM_VERSION TERM_SESSION_ID WINDOWID "
-    "SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK TMUX TMUX_PANE STY XDG_SESSION_ID INVOCATION_ID "
-    "JOURNAL_STREAM".split()
+    "LS_COLORS SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK SSH_AGENT_PID TMUX TMUX_PANE STY XDG_SESSION_ID INVOCATION_ID "
+    "JOURNAL_STREAM GPG_TTY DISPLAY WAYLAND_DISPLAY DBUS_SESSION_BUS_ADDRESS VSCODE_IPC_HOOK_CLI VSCODE_GIT_IPC_HANDLE "
+    "ITERM_SESSION_ID LC_TERMINAL LC_TERMINAL_VERSION".split()
 )
 """Variables that differ from one shell to the next; where any other differs, that is looked into."""
 
@@ -47,6 +48,7 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     at: int
     files: list[tuple[str, int, int, int, int, int]]
     absent: list[str]
+    passing: dict[str, str]
     steps: list[tuple[str, str]]
 
 
@@ -78,7 +80,7 @@ def known(store: Path, file: Path, words: Any, environ: Mapping[str, str]) -> li
         note = msgspec.msgpack.decode(raw, type=Note)
         if (note.format, note.version, note.program) != (_FORMAT, __version__, sys.executable):
             return None
-        if note.environ != _environ(environ):
+        if note.environ != _environ(environ) or any(environ.get(key, "") != was for key, was in note.passing.items()):
             return None
         stat = os.stat
         for path, device, inode, size, modified, changed in note.files:
@@ -103,8 +105,6 @@ def remember(
 
     if pipeline.file is None or pipeline.seen is None or wanted.parameters or len(cache.looked_at) > _LIMIT:
         return
-    if not _PASSING.isdisjoint(cache.variables):
-        return
     files = dict(cache.looked_at)
     with contextlib.suppress(OSError):  # it is gone by now: there is nothing to note
         files[os.fspath(pipeline.file.absolute())] = pipeline.seen
@@ -113,6 +113,7 @@ def remember(
         note = Note(
             _FORMAT, __version__, sys.executable, _environ(project.environ), time.time_ns(),
             [(path, *found) for path, (found, _) in files.items()], sorted(cache.absent),
+            {key: project.environ.get(key, "") for key in sorted(PASSING & cache.variables)},
             [(name, str(one.run)) for name, one in outcomes.items()],
         )  # fmt: skip
         raw = msgspec.msgpack.encode(note)
@@ -128,5 +129,5 @@ def words_of(wanted: Wanted) -> list[Any]:
 
 
 def _environ(environ: Mapping[str, str]) -> str:
-    said = sorted(item for item in environ.items() if item[0] not in _PASSING)
+    said = sorted(item for item in environ.items() if item[0] not in PASSING)
     return blake3("\0".join(f"{name}={value}" for name, value in said).encode("utf-8", "surrogateescape")).hexdigest()
