@@ -82,6 +82,7 @@ def test_two_writers_of_one_file_are_named() -> None:
         ("steps: {a: {notebook: a.ipynb, after: [b]}}", "a is to come after 'b', which is no step"),
         ("steps: {a: {notebook: a.ipynb, after: a}}", "a is to come after itself"),
         ("steps: {a: {notebook: a.ipynb, retries: many}}", "Expected `int | null`, got `str`"),
+        ("steps: {a: {notebook: a.ipynb, cache: always}}", "Invalid enum value 'always' - at `$.cache`"),
         ("steps: {a: {notebook: a.ipynb, parameters: {x: '${prep.rows}'}}}", "takes ${prep.rows}, and 'prep' is no"),
         ("steps: {a: {output: a.ipynb}}", "the step a in pipeline.yaml names no notebook"),
         ("steps: {'a b': a.ipynb}", "'a b' in pipeline.yaml is no name for a step"),

@@ -49,7 +49,10 @@ def infer(place: Place, notebooks: tuple[Path, ...], output: Path, force: bool) 
 @click.argument("steps", nargs=-1)
 @_FILE
 @click.option("--target", default="local", show_default=True, help="Where it runs: a name that `mlops targets` lists.")
-@one_of("--cache", "notebook", "off", help="Skip a step if a run on record would do the same.")
+@one_of(
+    "--cache", "notebook", "cells", "off",
+    help="Skip a step if a run on record would do the same; or the cells of it that need not run.",
+)  # fmt: skip
 @click.option("--retries", type=click.IntRange(0, 100), default=0, help="How often to try a step again if it fails.")
 @click.option("--timeout", type=SECONDS, help="Seconds each step may take.")
 @click.option("--cell-timeout", type=SECONDS, help="Seconds each cell may take.")

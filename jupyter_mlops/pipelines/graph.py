@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -73,7 +73,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     reads: list[str] = []
     writes: list[str] = []
     kernel: str = ""
-    cache: str = ""
+    cache: Literal["", "off", "notebook", "cells"] = ""
     timeout: float | None = None
     cell_timeout: float | None = None
     retries: int | None = None
