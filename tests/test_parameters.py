@@ -375,3 +375,11 @@ def test_a_cell_that_got_a_secret_is_never_recalled_for_another(tmp_path: Path, 
         result = pipelines.run_notebook(path, parameters={"token": token}, project=project, cache="cells")
         assert nbformat.read(result.output, 4).cells[2].outputs[0].text == f"{len(token)}\n"
         assert holds(tmp_path, token) == []
+
+
+def test_a_run_with_a_secret_is_not_verified_without_it_and_says_so(tmp_path: Path, project: Project) -> None:
+    path = notebook(tmp_path, "print(len(token))")
+    run = pipelines.run_notebook(path, parameters={"token": WORD}, project=project).run
+    told = shell(tmp_path, "verify", str(run))
+    assert told.returncode == 3
+    assert "its parameter token was secret" in told.stderr

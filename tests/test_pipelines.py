@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -543,7 +544,7 @@ def test_the_bar_names_the_cell_and_its_heading_and_is_off_where_nobody_looks(tm
     import pty
     import termios
 
-    notebook(tmp_path / "a.ipynb", "1")
+    notebook(tmp_path / "a.ipynb", "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.05)")
     run = "from jupyter_mlops.pipelines import *; from jupyter_mlops.project import Project; from pathlib import Path\n"
     run += "run_notebook(Path('a.ipynb'), project=Project.open(Path('.')), progress=True)"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -557,9 +558,12 @@ def test_the_bar_names_the_cell_and_its_heading_and_is_off_where_nobody_looks(tm
             told += os.read(terminal, 4096)
         except OSError:  # Linux says so at the end
             break
+        if b"this cell" in told:
+            (tmp_path / "go").touch()
     os.close(terminal)
     assert process.wait() == 0
     assert "cell 2 · A title" in told.decode()
+    assert re.search(r"this cell [1-9]\d* s", told.decode()), "how long the present cell has been running"
     quiet = subprocess.run([sys.executable, "-c", run], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert quiet.returncode == 0
     assert "cell" not in quiet.stderr.replace("no cell was recorded", "")

@@ -76,7 +76,9 @@ def run(
         notebook, pairs, files, yaml=yaml, coded=coded, raw=raw, environ=project.environ
     )  # fmt: skip
     if place.session is None:
-        for name in pipelines.secrets_among(notebook, [*pairs, *raw]):
+        from jupyter_mlops.pipelines.words import secrets_among
+
+        for name in secrets_among(notebook, [*pairs, *raw]):
             click.echo(f"{name} can be seen in the process table: -p {name} @env:VARIABLE", err=True)
     if checking:
         answer = pipelines.run_due(notebook, output=output, parameters=parameters, project=project, kernel=kernel)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from jupyter_mlops.redact.addresses import clean_url
 from jupyter_mlops.redact.known import known_secrets
-from jupyter_mlops.redact.names import UNREADABLE, secret_name
+from jupyter_mlops.redact.names import MASKED, UNREADABLE, secret_name
 from jupyter_mlops.redact.redactor import Redactor
 
-__all__ = ["UNREADABLE", "Redactor", "clean_url", "known_secrets", "secret_name"]
+__all__ = ["MASKED", "UNREADABLE", "Redactor", "clean_url", "known_secrets", "secret_name"]

@@ -34,6 +34,7 @@ from jupyter_mlops.lineage.slices import Slice
 from jupyter_mlops.objects import ObjectDamaged, ObjectMissing
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, CellRun, CheckResult, Digest, Environment, Package, digest_of
+from jupyter_mlops.redact import MASKED
 from jupyter_mlops.reproduce.causes import Cause, Change, Situation, causes, origins
 from jupyter_mlops.reproduce.checkout import Checkout, checkout, inside, notebook_of, outside
 from jupyter_mlops.reproduce.comparing import (
@@ -289,12 +290,23 @@ def _check_runnable(past: Past, project: Project, wanted: Wanted, cells: Sequenc
         if one.status in ("running", "interrupted"):
             how = "is still running" if one.status == "running" else "was interrupted"
             raise CouldNot(f"{past.text} can not be verified", cause=f"cell {name} {how}")
+        secret = sorted(name for name, value in past.run.started.parameters.items() if _withheld(value))
+        if secret and one.started.cell == pipelines.INJECTED_TAG:
+            raise CouldNot(
+                f"{past.text} can not be run as it ran", cause=f"its parameter {secret[0]} was secret: not on record",
+                next="run the notebook again with it, and compare: mlops diff OLD NEW",
+            )  # fmt: skip
         if one.started.redacted and wanted.code == "recorded":
             raise CouldNot(
                 f"{past.text} can not be run as it ran", cause=f"secrets are masked in the source of cell {name}",
                 next="read secrets from the environment; --code current runs the notebook as it is now",
             )  # fmt: skip
         _check_writes(past, project, one, name)
+
+
+def _withheld(value: object) -> bool:
+    """Whether a mask stands for a value."""
+    return isinstance(value, str) and MASKED.fullmatch(value) is not None
 
 
 def _check_writes(past: Past, project: Project, one: CellRun, name: str) -> None:
