@@ -378,7 +378,7 @@ def test_a_cell_that_got_a_secret_is_never_recalled_for_another(tmp_path: Path, 
 
 
 def test_a_run_with_a_secret_is_not_verified_without_it_and_says_so(tmp_path: Path, project: Project) -> None:
-    path = notebook(tmp_path, "print(len(token))")
+    path = notebook(tmp_path, "print(len(token))", parameters="token = ''")
     run = pipelines.run_notebook(path, parameters={"token": WORD}, project=project).run
     told = shell(tmp_path, "verify", str(run))
     assert told.returncode == 3
