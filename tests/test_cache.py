@@ -221,6 +221,10 @@ def test_a_result_whose_bytes_are_neither_there_nor_kept_is_made_again(tmp_path:
         "big.bin": "not kept: the files of one run are kept up to 1 MB", "small.txt": "",
         "key.pem": "not kept: its name is that of a file of secrets", "token.txt": "not kept: it holds a secret",
     }  # fmt: skip
+    output = basis(project).output
+    assert output is not None
+    assert (output.stored, output.why) == (False, "not kept: it holds a secret")  # in the text of the second cell
+    assert not project.store.has(output.digest or "")  # type: ignore[arg-type]
     assert ask(project, path).run is not None
     (tmp_path / "big.bin").unlink()
     answer = ask(project, path)

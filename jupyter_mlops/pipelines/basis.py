@@ -50,6 +50,7 @@ _TELLS_OF_THE_MACHINE: Final = re.compile(
 """Programs that libraries ask how many cores there are and the like: they read no data."""
 _IMPORT: Final = re.compile(r"^\s*(?:import|from)\s+([A-Za-z_]\w*)", re.MULTILINE)
 _SCANNED: Final = 1 << 20  # bytes of a text that is searched for secrets before it is kept
+_KNOWN_SCANNED: Final = 16 << 20  # bytes of a file that is searched for the secrets that are known by value
 
 
 class Kernel(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,9 +221,8 @@ def basis_of(
     variables = recorded(environ, asked, redactor)
     keeper = _Keeper(project)
     written = [kept for one in doings.wrote.values() for kept in keeper.keep(one, never)]
-    if output is not None and output.digest is not None:
-        project.store.put(project.path(output.name))
-        output = msgspec.structs.replace(output, stored=project.store.has(output.digest))
+    if output is not None:
+        output = keeper.file(project.path(output.name), output.name, never)
     return Basis(
         code=code_digest(book, redactor), read=list(doings.read.values()), variables=variables, asked=asked,
         kinds=doings.kinds, stats=doings.stats, listings=doings.listings, made=list(doings.made),
@@ -391,13 +391,14 @@ class _Keeper:
             return [Artifact(name=one.name, kind="file", type="absent")]
         if path.is_dir():
             files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-            return [self._file(file, self.project.relative(file), never) for file in sorted(files)]
-        found = self._file(path, one.name, never)
+            return [self.file(file, self.project.relative(file), never) for file in sorted(files)]
+        found = self.file(path, one.name, never)
         if one.digest is not None and found.digest is not None and found.digest != one.digest:
             never.append(f"{one.name} was changed after the run wrote it")
         return [found]
 
-    def _file(self, path: Path, name: str, never: list[str]) -> Artifact:
+    def file(self, path: Path, name: str, never: list[str]) -> Artifact:
+        """A file as it is now, its bytes kept where that may be."""
         made = file_digest(path)
         if made.digest is None:
             never.append(f"it wrote {name}, which has no digest: {made.why}")
@@ -414,8 +415,13 @@ class _Keeper:
             return "not kept: its name is that of a file of secrets"
         if size > self.left:
             return f"not kept: the files of one run are kept up to {self.project.settings.keep_files_mb} MB"
-        if size <= _SCANNED:
-            text = path.read_bytes().decode("utf-8", "surrogateescape")
-            if "\0" not in text:
-                return "not kept: it holds a secret" if self.project.redactor().text(text)[1] else ""
+        if size <= _KNOWN_SCANNED and self._holds_secret(path, size):
+            return "not kept: it holds a secret"
         return ""
+
+    def _holds_secret(self, path: Path, size: int) -> bool:
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+        redactor = self.project.redactor()
+        if size <= _SCANNED and "\0" not in text:
+            return redactor.text(text)[1] > 0
+        return redactor.known(text)[1] > 0

@@ -328,8 +328,6 @@ def _keep(job: Job, found_by: Digest, kernel: str) -> None:
     project, output = job.project, job.output
     if project is None or job.run is None or job.notebook is None or output is None or output.digest is None:
         return
-    if output.path is not None:
-        project.store.put(output.path)
     made = basis_of(
         project, project.store.cell_runs(run=job.run, newest_first=False), book=job.book, parameters=job.parameters,
         environ=job.environment(), kernel=kernel_of(kernel, job.kernels, project), loaded=job.loaded, looked=job.looked,
