@@ -181,6 +181,13 @@ def test_a_run_is_not_skipped_with_other_parameters_variables_packages_or_module
     (scene.work / "notes.txt").write_text("nothing that is imported")
     assert ask(scene.project, scene.path).run == scene.result.run
 
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    other = Project(scene.work, environ={**scene.environ, "IPYTHONDIR": str(tmp_path / "ipython")})
+    assert ask(other, scene.path).run == scene.result.run
+    (startup / "00.py").write_text("import random")
+    assert ask(other, scene.path).why == "what IPython runs in every kernel has changed"
+
     (scene.packages / "grains-1.0.dist-info").rename(scene.packages / "grains-1.1.dist-info")
     assert ask(scene.project, scene.path).why == "packages were installed or removed"
     (scene.packages / "grains-1.1.dist-info").rename(scene.packages / "grains-1.0.dist-info")

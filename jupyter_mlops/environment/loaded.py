@@ -89,9 +89,11 @@ def loaded(root: str, spell: Spell, wanted: Iterable[str] = (), *, since: int = 
         installed = any(f"{os.sep}{one}{os.sep}" in path for one in _INSTALLED)
         if installed or not (path.startswith(library) or os.path.realpath(path).startswith(inside)):
             paths.add(path)
-    found = [one for path in sorted(paths) if (one := _look(path, spell(path))) is not None]
     folders = list(dict.fromkeys(os.path.abspath(path) for path in sys.path))
     packages = [path for path in folders if path.endswith(_INSTALLED)]
+    for folder in packages:  # what is written in these extends the path, or runs
+        paths.update(os.path.join(folder, name) for name in _names(folder) if name.endswith(".pth"))
+    found = [one for path in sorted(paths) if (one := _look(path, spell(path))) is not None]
     beside = [
         path for path in folders
         if path not in packages and not f"{path}{os.sep}".startswith((*library, _OURS)) and os.path.isdir(path)
@@ -158,11 +160,14 @@ def hiding(folder: str, names: Iterable[str]) -> Digest:
 
 
 def _names_in(folder: str, wanted: Callable[[str], bool]) -> Digest:
+    return digest_of(b"\0".join(sorted(os.fsencode(name) for name in _names(folder) if wanted(name))))
+
+
+def _names(folder: str) -> list[str]:
     try:
-        names = os.listdir(folder)
+        return os.listdir(folder)
     except OSError:
-        names = []
-    return digest_of(b"\0".join(sorted(os.fsencode(name) for name in names if wanted(name))))
+        return []  # gone, or none of ours: there is nothing to be found in it
 
 
 def _look(path: str, name: str) -> File | None:

@@ -28,7 +28,7 @@ from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, CellRun, Digest, decode, digest_of, encode
 from jupyter_mlops.redact import Redactor
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of a basis, and of what it is found by: one of another format is not taken."""
 
 _DURATIONS: Final = re.compile(
@@ -64,11 +64,17 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
         Where one of that name would come before it.
     here
         Whether it is the interpreter that starts the run.
+    startup
+        Files that IPython runs or reads in every kernel.
+    machine
+        The processor, how many of its cores may be used, and the GPUs.
     """
 
     spec: Artifact
     earlier: list[str] = []
     here: bool = False
+    startup: list[Artifact] = []
+    machine: str = ""
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -156,7 +162,27 @@ def kernel_of(name: str, kernels: Path | None, project: Project) -> Kernel | Non
     return Kernel(
         spec=Artifact(name=project.relative(path), kind="file", digest=made.digest), earlier=earlier,
         here=bool(spec.argv) and re.fullmatch(r"python3?(?:\.\d+)?", spec.argv[0]) is not None,
+        startup=[
+            Artifact(name=project.relative(one), kind="file", digest=file_digest(one).digest)
+            for one in startup_files(project.environ) if one.is_file()
+        ],
+        machine=machine_here(),
     )  # fmt: skip
+
+
+def startup_files(environ: Mapping[str, str]) -> list[Path]:
+    """The files that IPython runs or reads in every kernel, whether or not they are there."""
+    base = Path(environ.get("IPYTHONDIR") or Path(environ.get("HOME", "/"), ".ipython"), "profile_default")
+    scripts = sorted(one for one in (base / "startup").glob("*") if one.suffix in (".py", ".ipy"))
+    return [*scripts, base / "ipython_config.py", base / "ipython_kernel_config.py"]
+
+
+def machine_here() -> str:
+    """The processor, how many of its cores may be used, and the GPUs."""
+    from jupyter_mlops.environment import machine
+
+    gpus, driver = machine.driver()
+    return " | ".join([machine.cpu(), str(machine.cores()), *gpus, driver])
 
 
 def basis_of(

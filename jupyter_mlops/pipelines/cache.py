@@ -23,7 +23,7 @@ from jupyter_mlops.access.looking import kind_of, listing_of, stat_of
 from jupyter_mlops.environment.loaded import Loaded, changed
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints.files import Signature, file_digest, folder_digest, racy, signature
-from jupyter_mlops.pipelines.basis import FORMAT, Basis, code_digest, name_of, recorded
+from jupyter_mlops.pipelines.basis import FORMAT, Basis, code_digest, machine_here, name_of, recorded, startup_files
 from jupyter_mlops.pipelines.outputs import replace_file
 from jupyter_mlops.pipelines.parameters import read_notebook
 from jupyter_mlops.project import Project
@@ -96,6 +96,7 @@ class Cache:
         """Variables of the process that cells had read by name."""
         self._now: dict[str, Digest | None] = {}
         self._loaded: dict[Digest, str] = {}
+        self._machine_here = ""
         self._looked: dict[str, bool] = {}
         self._variables: dict[tuple[str, ...], dict[str, str]] = {}
 
@@ -233,6 +234,10 @@ class Cache:
                 return "the kernel's name means another one now"
         if self.digest("file", path(kernel.spec.name)) != kernel.spec.digest:
             return f"{kernel.spec.name} has changed"
+        if self._startup() != {one.name: one.digest for one in kernel.startup}:
+            return "what IPython runs in every kernel has changed"
+        if self._machine() != kernel.machine:
+            return "it ran on another machine"
         if basis.loaded not in self._loaded:
             was = decode(self.project.store.get(basis.loaded), Loaded)
             for name in (*(file.name for file in was.files), *(folder for folder, _ in (*was.packages, *was.beside))):
@@ -242,6 +247,16 @@ class Cache:
                 why = f"it ran in another Python ({was.program})"
             self._loaded[basis.loaded] = why or changed(was, lambda name: str(path(name)), self._looked)
         return self._loaded[basis.loaded]
+
+    def _startup(self) -> dict[str, Digest | None]:
+        files = startup_files(self.project.environ)
+        self._note(files[-1].parent / "startup")
+        return {self.project.relative(one): digest for one in files if (digest := self.digest("file", one)) is not None}
+
+    def _machine(self) -> str:
+        if not self._machine_here:
+            self._machine_here = machine_here()
+        return self._machine_here
 
     def _recorded(self, environ: Mapping[str, str], asked: Sequence[str]) -> dict[str, str]:
         key = tuple(asked)
