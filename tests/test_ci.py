@@ -26,7 +26,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from jupyter_mlops import cli
 from jupyter_mlops.project import Project
 from jupyter_mlops.targets import Outcome
-from jupyter_mlops.views.ci import Case, annotation, cases, harmless, junit, lines_of, summary
+from jupyter_mlops.views.ci import Case, Suite, annotation, cases, harmless, junit, lines_of, summary
 from jupyter_mlops.views.progress import Watching
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -99,7 +99,7 @@ def test_no_name_or_error_ends_an_element_a_table_or_is_a_command(
     name: str, found: list[Case], status: str, why: str
 ) -> None:
     outcome = Outcome(status=status, cause=why, seconds=1.5, metrics={name: 0.5})
-    root = check_structure(junit(name, found, outcome))
+    root = check_structure(junit([Suite(notebook=name, cases=found, outcome=outcome)]))
     assert len(root.findall(".//testcase")) == len(found) + (status != "done" and not root.findall(".//failure"))
     text = summary(name, found, outcome)
     rows = text[text.index("<details>") :].splitlines()
@@ -200,6 +200,30 @@ def test_a_run_that_ended_well_or_came_to_no_cell_is_told_too(tmp_path: Path) ->
     assert "::error file=a.ipynb,line=1" in refused.stderr
 
 
+def test_a_pipeline_is_told_with_a_suite_for_each_step(tmp_path: Path) -> None:
+    import junitparser
+
+    notebook(tmp_path, "open('a.txt', 'w').write('1')", name="first.ipynb")
+    notebook(tmp_path, "print(open('a.txt').read())", "1 / 0", name="second.ipynb")
+    notebook(tmp_path, "1", name="third.ipynb")
+    steps = {"first": {"notebook": "first.ipynb"}, "second": {"notebook": "second.ipynb", "after": ["first"]},
+             "third": {"notebook": "third.ipynb", "after": ["second"]}}  # fmt: skip
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    Project.open(tmp_path)
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "s.md")}
+    told = shell(tmp_path, "pipeline", "run", "--junit", "r.xml", "--cache", "off", **environ)
+    assert told.returncode == 3, told.stderr
+    check_structure((tmp_path / "r.xml").read_bytes())
+    suites = {suite.name: suite for suite in junitparser.JUnitXml.fromfile(str(tmp_path / "r.xml"))}
+    assert [(name, one.tests, one.failures, one.skipped) for name, one in suites.items()] == [
+        ("first", 1, 0, 0), ("second", 2, 1, 0), ("third", 1, 0, 1)
+    ]  # fmt: skip
+    [command] = [line for line in told.stderr.splitlines() if line.startswith("::")]
+    assert "file=second.ipynb" in command
+    assert "ZeroDivisionError" in command
+    assert (tmp_path / "s.md").read_text().count("### ") == 3
+
+
 def test_what_a_service_is_told_is_masked(tmp_path: Path) -> None:
     path = notebook(
         tmp_path, "token = ''", "raise ValueError(f'{token} is not taken')", tags={1: ["parameters"]}
@@ -241,8 +265,12 @@ def test_the_report_is_valid_by_the_schema_that_jenkins_publishes(tmp_path: Path
     assert [one.status for one in found] == ["passed", "failed", "skipped"]
     for schema in schemas:
         known = xmlschema.XMLSchema(schema)
-        known.validate(junit("a.ipynb", found, Outcome(status="failed", error="E", seconds=1.25)).decode())
-        known.validate(junit("a.ipynb", [], Outcome(status="lost", cause="gone")).decode())
+        ways = [("failed", found), ("lost", ()), ("skipped", ())]
+        suites = [
+            Suite(notebook="a.ipynb", cases=shown, outcome=Outcome(status=status, cause="E", seconds=1.25))
+            for status, shown in ways
+        ]
+        known.validate(junit(suites).decode())
         with pytest.raises(xmlschema.XMLSchemaValidationError):
             known.validate("<testsuites><testcase/></testsuites>")
 

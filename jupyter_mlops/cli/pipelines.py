@@ -60,16 +60,19 @@ def infer(place: Place, notebooks: tuple[Path, ...], output: Path, force: bool) 
 @click.option(
     "-p", "--parameter", "pairs", type=(str, str), multiple=True, metavar="[STEP.]NAME VALUE", help="Set a parameter."
 )
+@click.option(
+    "--junit", "junit_file", type=FILE, metavar="FILE", help="Write JUnit XML: a suite per step, a case per cell."
+)
 @here
 def run(
     place: Place, steps: tuple[str, ...], file: Path, target: str, cache: str, retries: int, timeout: float | None,
-    cell_timeout: float | None, keep_going: bool, pairs: tuple[tuple[str, str], ...],
+    cell_timeout: float | None, keep_going: bool, pairs: tuple[tuple[str, str], ...], junit_file: Path | None,
 ) -> View:  # fmt: skip
     """Run a pipeline: all of it, or STEPS and what they build on. What has not changed is skipped."""
     from jupyter_mlops.pipelines import unchanged
 
     project = place.project
-    if not pairs and place.session is None:
+    if not pairs and place.session is None and junit_file is None:
         known = unchanged.known(project.store_folder, file, [list(steps), cache], project.environ)
         if known is not None:
             from jupyter_mlops.views.unchanged import pipeline_unchanged
@@ -84,7 +87,11 @@ def run(
         keep_going=keep_going, parameters=running.parameters_of(found, pairs, project.environ),
     )  # fmt: skip
     told = _tell if place.session is None and sys.stderr.isatty() else None
-    return views.pipeline_run(running.run_pipeline(project, found, wanted, on_event=told))
+    result = running.run_pipeline(project, found, wanted, on_event=told)
+    if views.wanted(project, junit_file):
+        notebooks = {name: found.folder / one.notebook for name, one in found.steps.items()}
+        views.pipeline_told(project, notebooks, result.outcomes, junit_file, lambda line: click.echo(line, err=True))
+    return views.pipeline_run(result)
 
 
 def _tell(event: object) -> None:

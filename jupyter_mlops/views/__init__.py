@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jupyter_mlops.views.cells import cell_runs
     from jupyter_mlops.views.checkpoints import checkpoint_list, checkpointing, returned
-    from jupyter_mlops.views.ci import harmless, on_github, reporting
+    from jupyter_mlops.views.ci import harmless, on_github, pipeline_told, reporting, wanted
     from jupyter_mlops.views.diffs import diff, difference
     from jupyter_mlops.views.environments import environment, environment_diff
     from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
@@ -58,6 +58,7 @@ _HOMES = {
     "pipeline_found": "pipelines",
     "pipeline_run": "pipelines",
     "pipeline_shown": "pipelines",
+    "pipeline_told": "ci",
     "problems": "stores",
     "reporting": "ci",
     "returned": "checkpoints",
@@ -71,6 +72,7 @@ _HOMES = {
     "subject": "subjects",
     "targets": "runs",
     "verified": "reproducing",
+    "wanted": "ci",
     "watching": "progress",
 }
 """The module of each name: they are loaded when they are asked for, since most commands need few."""
@@ -110,6 +112,7 @@ __all__ = [
     "pipeline_found",
     "pipeline_run",
     "pipeline_shown",
+    "pipeline_told",
     "problems",
     "reporting",
     "returned",
@@ -123,6 +126,7 @@ __all__ = [
     "subject",
     "targets",
     "verified",
+    "wanted",
     "watching",
 ]
 

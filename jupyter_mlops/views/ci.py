@@ -122,62 +122,102 @@ def _plain(text: str) -> str:
 # -- JUnit -----------------------------------------------------------------------------------------------------------
 
 
-def junit(
-    notebook: str, found: Sequence[Case], outcome: Outcome, *, file_lines: Mapping[int, int] | None = None
-) -> bytes:
-    """A run as JUnit XML: a suite for the notebook, a case for each code cell.
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
+    """A notebook that ran, or did not.
 
-    Parameters
+    Attributes
     ----------
     notebook
         The notebook's path in the project.
-    found
-        The cells; none where the run did not come to any: then one case tells why.
+    cases
+        Its cells; none where the run did not come to any: then one case tells why.
     outcome
-        What came of the run.
-    file_lines
+        What came of it.
+    lines
         For cells that failed, the line of the notebook's file.
+    step
+        What it is called in a pipeline.
     """
-    failures = sum(one.status == "failed" for one in found)
-    skipped = sum(one.status == "skipped" for one in found)
-    errors = int(not outcome.ok and not failures)
-    total = len(found) + errors
+
+    notebook: str
+    cases: Sequence[Case]
+    outcome: Outcome
+    lines: Mapping[int, int] = {}
+    step: str = ""
+
+    @property
+    def failures(self) -> int:
+        """How many cells failed."""
+        return sum(one.status == "failed" for one in self.cases)
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it was not its turn."""
+        return self.outcome.status == "skipped"
+
+    @property
+    def errors(self) -> int:
+        """Whether it failed without a cell that did."""
+        return int(not self.outcome.ok and not self.failures and not self.left_out)
+
+    @property
+    def tests(self) -> int:
+        """How many cases it has."""
+        return len(self.cases) + self.errors + self.left_out
+
+
+def junit(suites: Sequence[Suite], *, name: str = "mlops run") -> bytes:
+    """Runs as JUnit XML: a suite for each notebook, a case for each code cell."""
+    sums = [sum(getattr(one, what) for one in suites) for what in ("tests", "failures", "errors")]
+    took = sum(max(0.0, one.outcome.seconds) for one in suites)
+    lines = ['<?xml version="1.0" encoding="utf-8"?>']
+    lines.append(f'<testsuites name={_attribute(name)}{_counts(*sums)} time="{took:.3f}">')
+    for suite in suites:
+        lines += _suite(suite)
+    return "\n".join([*lines, "</testsuites>", ""]).encode()
+
+
+def _counts(tests: int, failures: int, errors: int) -> str:
+    return f' tests="{tests}" failures="{failures}" errors="{errors}"'
+
+
+def _suite(suite: Suite) -> Iterator[str]:
+    notebook, outcome = suite.notebook, suite.outcome
+    skipped = suite.left_out + sum(one.status == "skipped" for one in suite.cases)
     took = f"{max(0.0, outcome.seconds):.3f}"
-    head = f' tests="{total}" failures="{failures}" errors="{errors}"'
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    lines = ['<?xml version="1.0" encoding="utf-8"?>', f'<testsuites name="mlops run"{head} time="{took}">']
-    lines.append(
-        f'<testsuite name={_attribute(notebook)}{head} skipped="{skipped}" time="{took}" timestamp="{now}" '
-        f"file={_attribute(notebook)}>"
+    yield (
+        f"<testsuite name={_attribute(suite.step or notebook)}{_counts(suite.tests, suite.failures, suite.errors)} "
+        f'skipped="{skipped}" time="{took}" timestamp="{now}" file={_attribute(notebook)}>'
     )
     known = {"run": outcome.run or "", "status": outcome.status, "output": outcome.output}
     known |= {f"metric {name}": number(value) for name, value in sorted(outcome.metrics.items())}
     told = "".join(f"<property name={_attribute(name)} value={_attribute(value)}/>" for name, value in known.items())
-    lines.append(f"<properties>{told}</properties>")
-    suite = re.sub(r"[^\w-]+", ".", notebook.removesuffix(".ipynb")).strip(".") or "notebook"
-    for one in found:
+    yield f"<properties>{told}</properties>"
+    class_ = re.sub(r"[^\w-]+", ".", notebook.removesuffix(".ipynb")).strip(".") or "notebook"
+    for one in suite.cases:
         name = f"[{one.number}] {one.title}"
-        open_ = f'<testcase classname={_attribute(suite)} name={_attribute(name)} time="{one.seconds:.3f}"'
+        open_ = f'<testcase classname={_attribute(class_)} name={_attribute(name)} time="{one.seconds:.3f}"'
         if one.status == "failed":
-            at = (file_lines or {}).get(one.number)
+            at = suite.lines.get(one.number)
             place = f"{notebook}:{at}\n" if at else ""
             message = f"{one.where}: {one.ename}: {one.evalue}"
             body = _text(f"{place}{one.where}\n{one.traceback or f'{one.ename}: {one.evalue}'}")
-            lines.append(
-                f"{open_}><failure message={_attribute(message)} type={_attribute(one.ename)}>{body}</failure>"
-            )
-            lines.append("</testcase>")
+            yield f"{open_}><failure message={_attribute(message)} type={_attribute(one.ename)}>{body}</failure>"
+            yield "</testcase>"
         elif one.status == "skipped":
-            lines.append(f'{open_}><skipped message="it did not run"/></testcase>')
+            yield f'{open_}><skipped message="it did not run"/></testcase>'
         else:
-            lines.append(f"{open_}/>")
-    if errors:
+            yield f"{open_}/>"
+    if suite.errors or suite.left_out:
         why = _plain(outcome.why)
-        lines.append(f'<testcase classname={_attribute(suite)} name="run" time="{took}">')
-        lines.append(f"<error message={_attribute(why[:500])} type={_attribute(outcome.status)}>{_text(why)}</error>")
-        lines.append("</testcase>")
-    lines += ["</testsuite>", "</testsuites>", ""]
-    return "\n".join(lines).encode()
+        yield f'<testcase classname={_attribute(class_)} name="run" time="{took}">'
+        if suite.left_out:
+            yield f"<skipped message={_attribute(why[:500])}/>"
+        else:
+            yield f"<error message={_attribute(why[:500])} type={_attribute(outcome.status)}>{_text(why)}</error>"
+        yield "</testcase>"
+    yield "</testsuite>"
 
 
 def _attribute(text: str) -> str:
@@ -363,57 +403,90 @@ class Report:
         self.outcome: Outcome | None = None
         self._before = _state(output)
 
-    @property
-    def wanted(self) -> bool:
-        """Whether anybody wants to be told."""
-        environ = self.project.environ
-        return bool(self.junit_file or environ.get("GITHUB_STEP_SUMMARY") or on_github(environ))
-
-    def tell(self, outcome: Outcome, say: Callable[[str], None]) -> None:
-        """Write and say what is wanted."""
-        found: list[Case] = []
-        outcome = msgspec.structs.replace(outcome, error=self._seen(outcome.error), cause=self._seen(outcome.cause))
+    def suite(self) -> Suite | None:
+        """The run as it is told; None where it has no outcome."""
+        if self.outcome is None:
+            return None
         # What another run has left there says nothing of this one.
-        if outcome.status == "cached" or _state(self.output) != self._before:
-            with contextlib.suppress(NotebookUnreadable):  # it did not come to an output
-                found = [self._masked(one) for one in cases(read_notebook(self.output))]
-        name = self.project.relative(self.notebook)
-        lines = _file_lines(self.notebook, found)
-        if self.junit_file is not None:
-            data = junit(name, found, outcome, file_lines=lines)
-            try:
-                replace_file(self.junit_file, [data], durable=False)
-            except OSError as error:
-                raise WrongUse(f"{self.junit_file} could not be written", cause=str(error)) from error
-        environ = self.project.environ
-        if environ.get("GITHUB_STEP_SUMMARY"):
-            _append(Path(environ["GITHUB_STEP_SUMMARY"]), summary(name, found, outcome))
-        if on_github(environ):
-            for line in self._annotations(name, found, lines, outcome):
+        fresh = self.outcome.status == "cached" or _state(self.output) != self._before
+        return _suite_of(self.project, self.notebook, self.output if fresh else None, self.outcome)
+
+
+def _suite_of(project: Project, notebook: Path, output: Path | None, outcome: Outcome, *, step: str = "") -> Suite:
+    """A run as it is told to a service: without secrets."""
+
+    def seen(text: str) -> str:
+        return project.redactor().text(text)[0]
+
+    found: list[Case] = []
+    if output is not None:
+        with contextlib.suppress(NotebookUnreadable):  # it did not come to an output
+            texts = ("title", "ename", "evalue", "traceback", "source")
+            found = [
+                msgspec.structs.replace(one, **{name: seen(getattr(one, name)) for name in texts})
+                for one in cases(read_notebook(output))
+            ]
+    return Suite(
+        notebook=project.relative(notebook), cases=found, step=step, lines=_file_lines(notebook, found),
+        outcome=msgspec.structs.replace(outcome, error=seen(outcome.error), cause=seen(outcome.cause)),
+    )  # fmt: skip
+
+
+def tell(project: Project, suites: Sequence[Suite], junit_file: Path | None, say: Callable[[str], None]) -> None:
+    """Write what is wanted of runs that are over, and say what a service is to hear.
+
+    Raises
+    ------
+    WrongUse
+        A file can not be written.
+    """
+    if junit_file is not None:
+        try:
+            replace_file(junit_file, [junit(suites)], durable=False)
+        except OSError as error:
+            raise WrongUse(f"{junit_file} could not be written", cause=str(error)) from error
+    environ = project.environ
+    if environ.get("GITHUB_STEP_SUMMARY"):
+        text = "\n".join(summary(one.step or one.notebook, one.cases, one.outcome) for one in suites)
+        _append(Path(environ["GITHUB_STEP_SUMMARY"]), text)
+    if on_github(environ):
+        for suite in suites:
+            for line in _annotations(project, suite):
                 say(line)
 
-    def _seen(self, text: str) -> str:
-        return self.project.redactor().text(text)[0]
 
-    def _masked(self, one: Case) -> Case:
-        """A cell without secrets: what is told goes to a service."""
-        texts = ("title", "ename", "evalue", "traceback", "source")
-        return msgspec.structs.replace(one, **{name: self._seen(getattr(one, name)) for name in texts})
-
-    def _annotations(
-        self, name: str, found: Sequence[Case], lines: Mapping[int, int], outcome: Outcome
-    ) -> Iterator[str]:
-        # As the service spells paths: from where the repository is checked out.
-        root = self.project.environ.get("GITHUB_WORKSPACE")
-        file = name
-        if root and self.notebook.resolve().is_relative_to(Path(root).resolve()):
-            file = self.notebook.resolve().relative_to(Path(root).resolve()).as_posix()
-        failed = [one for one in found if one.status == "failed"]
-        for one in failed:
+def _annotations(project: Project, suite: Suite) -> Iterator[str]:
+    # As the service spells paths: from where the repository is checked out.
+    root, file = project.environ.get("GITHUB_WORKSPACE"), suite.notebook
+    full = (project.root / file).resolve()
+    if root and full.is_relative_to(Path(root).resolve()):
+        file = full.relative_to(Path(root).resolve()).as_posix()
+    for one in suite.cases:
+        if one.status == "failed":
             title = f"{one.ename} in cell {one.number}"
-            yield annotation("error", file, lines.get(one.number, 1), title, f"{one.where}\n{one.ename}: {one.evalue}")
-        if not failed and not outcome.ok:
-            yield annotation("error", file, 1, f"the run {outcome.status}", _plain(outcome.why)[:2000])
+            message = f"{one.where}\n{one.ename}: {one.evalue}"
+            yield annotation("error", file, suite.lines.get(one.number, 1), title, message)
+    if suite.errors:
+        yield annotation("error", file, 1, f"the run {suite.outcome.status}", _plain(suite.outcome.why)[:2000])
+
+
+def pipeline_told(
+    project: Project, notebooks: Mapping[str, Path], outcomes: Mapping[str, Outcome], junit_file: Path | None,
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Tell of a pipeline that is over.
+
+    Parameters
+    ----------
+    notebooks, outcomes
+        By step, what ran and what came of it.
+    """
+    suites = []
+    for step, outcome in outcomes.items():
+        ran = outcome.run is not None and outcome.output
+        output = project.root / outcome.output if ran else None
+        suites.append(_suite_of(project, notebooks[step], output, outcome, step=step))
+    tell(project, suites, junit_file, say)
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
@@ -439,6 +512,12 @@ def _append(path: Path, text: str) -> None:
         raise WrongUse(f"the step's summary {path} could not be written", cause=str(error)) from error
 
 
+def wanted(project: Project, junit_file: Path | None) -> bool:
+    """Whether anybody wants to be told."""
+    environ = project.environ
+    return bool(junit_file or environ.get("GITHUB_STEP_SUMMARY") or on_github(environ))
+
+
 @contextlib.contextmanager
 def reporting(
     project: Project, notebook: Path, output: Path, junit_file: Path | None, say: Callable[[str], None]
@@ -454,5 +533,6 @@ def reporting(
         report.outcome = Outcome(status="failed", cause=str(error))
         raise
     finally:
-        if report.wanted and report.outcome is not None:
-            report.tell(report.outcome, say)
+        suite = report.suite() if wanted(project, junit_file) else None
+        if suite is not None:
+            tell(project, [suite], junit_file, say)
