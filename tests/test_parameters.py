@@ -246,6 +246,7 @@ def test_secrets_reach_the_kernel_and_nothing_that_is_kept(tmp_path: Path) -> No
     made = {one.name: one for each in project.store.cell_runs(run=run.id) for one in each.outputs}
     assert made["token"].digest is None
     assert made["phrase"].digest is None
+    assert made["held"].digest is None, "what holds a secret has none either"
     assert made["alpha"].digest is not None
     assert not [problem for problem in project.store.fsck() if problem.severity == "damage"]
 

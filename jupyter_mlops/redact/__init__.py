@@ -3,8 +3,8 @@
 A history that is addressed by content cannot be edited, and the digest of a guessable secret is the secret. So every
 text passes here first. Three kinds of finding, in one pass over the text:
 
-*known values*: the exact values of secret-named environment variables and of credential files, and what ``getpass``
-returned. They are found wherever they stand, also in a bare print.
+*known values*: the exact values of secret-named environment variables and of credential files, and the secrets
+that a headless run was given. They are found wherever they stand, also in a bare print.
 *structure*: a literal assigned to a secret-named target in Python, JSON, YAML or a shell; the password of a URL; a
 token in a query; an authorization header; a private key; a connection string.
 *formats*: tokens that services issue with a recognisable prefix.

@@ -34,14 +34,16 @@ class Redactor:
         self._next = itertools.count(1)
         self._known: set[str] = set()
         self._names: set[str] = set()
+        self._told = False
         self._pattern: re.Pattern[str] | None = None
         for value in known:
             self._remember(value)
         self._compile()
 
     def learn(self, value: str) -> None:
-        """Mask this exact value from now on: what a person typed into ``getpass``."""
+        """Mask this exact value from now on: a secret that somebody has given to this process."""
         if self._remember(value):
+            self._told = True
             self._compile()
 
     def learn_name(self, name: str) -> None:
@@ -94,7 +96,26 @@ class Redactor:
             return True
         if type(value) is str:
             return len(value) <= 65536 and self.text(value)[1] > 0
+        if self._told and type(value) in _CONTAINERS:
+            return self._holds(value)
         return type(value) is bytes and len(value) <= 4096 and self.text(value.decode("latin-1"))[1] > 0
+
+    def _holds(self, value: Any) -> bool:
+        """Whether a builtin container holds a known value within its first few hundred items."""
+        left, waiting = _LOOKED_AT, [value]
+        try:
+            while waiting and left > 0:
+                one = waiting.pop()
+                if type(one) is str:
+                    if self.known(one[:_LONG])[1]:
+                        return True
+                elif type(one) in _CONTAINERS:
+                    items = [*one, *one.values()] if type(one) is dict else one
+                    waiting += itertools.islice(items, left)
+                left -= 1
+        except RuntimeError:  # another thread changes it meanwhile: nobody knows then
+            return True
+        return False
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -183,6 +204,8 @@ class Redactor:
 
 
 _LONG: Final = 4096
+_LOOKED_AT: Final = 512
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 
 
 def _pattern_of(values: Iterable[str]) -> re.Pattern[str] | None:
