@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jupyter_mlops import cli
 from jupyter_mlops.errors import WrongUse
 from jupyter_mlops.pipelines import exporting, graph
 from jupyter_mlops.pipelines.graph import Member, Observed, PipelineInvalid, pipeline_of, resolved
@@ -197,3 +198,32 @@ def test_the_exported_workflow_has_the_shape_that_is_published_for_workflows(tmp
     assert steps[1]["with"]["cache-dependency-path"] == "requirements.txt"
     assert steps[3]["run"].endswith("--keep-going --file 'flights it'\"'\"'s/pipeline.yaml'")
     assert steps[4]["with"]["path"].split("\n")[:2] == ["flights it's/a.out.ipynb", "flights it's/done/b.ipynb"]
+
+
+def test_a_pipeline_is_shown_drawn_and_exported_from_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbformat.v4 import new_notebook
+
+    monkeypatch.chdir(tmp_path)
+    Project.open(tmp_path)
+    for name in "ab":
+        nbformat.write(new_notebook(), f"{name}.ipynb")
+    (tmp_path / "pipeline.yaml").write_text(
+        "steps: {a: {notebook: a.ipynb, writes: x}, b: {notebook: b.ipynb, reads: x}}\n"
+    )
+    shown = cli.call(("pipeline", "show", "-o", "seen.png"), cli.Place())
+    assert shown.ok
+    assert (tmp_path / "seen.png").read_bytes().startswith(b"\x89PNG")
+    text = cli.call(("pipeline", "show"), cli.Place()).text(columns=200)
+    assert "never" in text
+    assert "to run: no run like it is on record" in text
+    assert "to run: a before it is to run" in text
+    assert cli.call(("pipeline", "show", "--mermaid"), cli.Place()).startswith("flowchart TD")
+    with pytest.raises(WrongUse, match="no picture's name"):
+        cli.call(("pipeline", "show", "-o", "seen.svg"), cli.Place())
+
+    place = ".github/workflows/pipeline.yml"
+    assert cli.call(("pipeline", "export", "--github", "-o", place), cli.Place()) == f"wrote {place}"
+    assert "mlops pipeline run --file pipeline.yaml" in (tmp_path / place).read_text()
+    with pytest.raises(WrongUse, match="is there already"):
+        cli.call(("pipeline", "infer", "a.ipynb"), cli.Place())

@@ -172,8 +172,8 @@ class _Running:
                     self._ended(name, future.result())
             for name, handle in list(self.under_way.values()):
                 self._ended(name, handle.kill())
-        except BaseException:
-            self._close("failed")
+        except BaseException as error:
+            self._close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", type(error).__name__)
             raise
         return self._result(interrupted=bool(stop.signum))
 
