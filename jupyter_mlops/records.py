@@ -411,7 +411,7 @@ class RunStarted(Record, frozen=True, kw_only=True):
     BUILDS_ON = ("parent", "resumes")
 
     trigger: str
-    """``session`` (a person's kernel), ``papermill``, ``pipeline``, ``shell``, ``ci``."""
+    """``session`` (a person's kernel), ``papermill``, ``sweep``, ``pipeline``, ``shell``, ``ci``."""
     notebook: str = ""
     parameters: dict[str, Any] = {}
     user: str = ""

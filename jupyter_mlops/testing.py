@@ -22,10 +22,10 @@ import pytest
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints import Budget, Provider, fingerprint
 from jupyter_mlops.fingerprints.providing import use
-from jupyter_mlops.pipelines.steps import PERFORM
+from jupyter_mlops.pipelines.steps import PERFORM, perform
 from jupyter_mlops.project import Project
 from jupyter_mlops.registry import Format, FormatRefused, LoadRefused, ModelDamaged
-from jupyter_mlops.targets import Event, Handle, Outcome, Step, Target
+from jupyter_mlops.targets import Event, Handle, OnEvent, Outcome, Step, Target
 
 
 class FingerprintSuite:
@@ -200,6 +200,19 @@ class _Leaves:
         import os
 
         return os.mkdir, (self.mark,)
+
+
+def perish(step: Step, project: Project, on_event: OnEvent) -> Outcome:
+    """Perform a step, and have this process killed as soon as the notebook has written the file ``mark``."""
+    import signal
+
+    def watch() -> None:
+        while not Path(step.parameters["mark"]).exists() or not Path(step.parameters["mark"]).read_text():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return perform(step, project, on_event)
 
 
 class TargetSuite:
@@ -460,11 +473,12 @@ class TargetSuite:
     ) -> None:
         mark = tmp_path / "pid"
         book = notebook(
-            "a.ipynb", "mark = ''",
-            "import os, signal, time\nopen(mark, 'w').write(str(os.getpid()))\nos.kill(os.getppid(), signal.SIGKILL)\n"
-            "while True: time.sleep(1)",
-        )  # fmt: skip
-        handle = target.submit(self.step("a", book, parameters={"mark": str(mark)}), project, PERFORM)
+            "a.ipynb",
+            "mark = ''",
+            "import os, time\nopen(mark, 'w').write(str(os.getpid()))\nwhile True: time.sleep(1)",
+        )
+        step = self.step("a", book, parameters={"mark": str(mark)})
+        handle = target.submit(step, project, f"{__name__}:{perish.__name__}")
         outcome = handle.result(self.limit)
         assert outcome.status == "lost"
         assert outcome.cause

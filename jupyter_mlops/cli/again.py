@@ -129,6 +129,61 @@ def resume(
     return views.run_result(project, result)
 
 
+@mlops.command()
+@click.argument("notebook", type=FILE)
+@click.option(
+    "-p", "--parameter", "pairs", multiple=True, metavar="NAME=WHAT",
+    help="What a parameter goes over: 3,5,7 or 1..9 or 0..1:5 or 0.01..0.3:log:5, or one value.",
+)  # fmt: skip
+@click.option("-f", "--parameters-file", type=FILE, help="Further parameters from a YAML file, the same for each run.")
+@click.option("--random", "count", type=click.IntRange(1, 10_000), help="Draw so many combinations.")
+@click.option("--seed", type=int, help="Draw the same again.")
+@click.option("--best", default="", metavar="METRIC", help="Say which run has the largest; METRIC:min the smallest.")
+@click.option("-o", "--output", type=FILE, help="Folder of the executed notebooks; NAME.sweep unless given.")
+@click.option("-k", "--kernel", help="Kernel to run in, if not the notebook's own.")
+@click.option("--cell-timeout", type=SECONDS, help="Seconds a cell may take.")
+@click.option("--timeout", type=SECONDS, help="Seconds each run may take.")
+@click.option("--target", help="Where it runs; processes of this machine with warm kernels unless given.")
+@click.option("--retries", type=click.IntRange(0, 100), default=0, help="How often to try a run again if it fails.")
+@one_of("--cache", "off", "notebook", "cells", help="Skip runs, or recall cells, that would do what is on record.")
+@click.option("--fresh", is_flag=True, help="Take nothing over from a sweep that was cut off.")
+@click.option("--fail-fast", is_flag=True, help="End all when one fails.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
+@here
+def sweep(
+    place: Place, notebook: Path, pairs: tuple[str, ...], parameters_file: Path | None, count: int | None,
+    seed: int | None, best: str, output: Path | None, kernel: str | None, cell_timeout: float | None,
+    timeout: float | None, target: str | None, retries: int, cache: str, fresh: bool, fail_fast: bool, as_csv: bool,
+    progress: bool | None,
+) -> object:  # fmt: skip
+    """Run a NOTEBOOK over many parameters, in parallel, in one table; in a notebook the answer is a DataFrame.
+
+    A sweep that was cut off, or in which runs failed, goes on where it was: runs on record as done are taken over, as
+    long as the notebook's code is the same.
+    """
+    from jupyter_mlops import pipelines, targets, views
+    from jupyter_mlops.project import Project
+
+    words = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise WrongUse(f"{pair!r} does not say what the parameter goes over", next=f"-p {pair}=1,2,3")
+        words[name] = text
+    project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
+    fixed = pipelines.read_parameters_file(parameters_file) if parameters_file is not None else {}
+    options = {} if target else {"kernels": "warm"}
+    with targets.open_target(target or "local", project, **options) as opened:
+        found = pipelines.sweep(
+            notebook, words, project=project, target=opened, fixed=fixed, count=count, seed=seed, best=best,
+            folder=output, fresh=fresh, fail_fast=fail_fast, kernel=kernel or "", cell_timeout=cell_timeout,
+            timeout=timeout, retries=retries, cache=cache,
+            progress=sys.stderr.isatty() if progress is None else progress,
+        )  # fmt: skip
+    return found.frame() if place.session else views.swept(found, as_csv=as_csv)
+
+
 @mlops.command(name="targets")
 @here
 def targets_(place: Place) -> View:

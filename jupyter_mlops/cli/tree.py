@@ -20,7 +20,7 @@ GROUPS = {
     "Start": ("status", "init", "demo", "doctor"),
     "Record": ("on", "off", "checkpoint"),
     "Read": ("log", "show", "diff", "lineage", "runs", "env"),
-    "Run again": ("run", "resume", "pipeline", "targets", "slice", "checkout", "verify"),
+    "Run again": ("run", "resume", "sweep", "pipeline", "targets", "slice", "checkout", "verify"),
     "Models": ("register", "models", "check", "promote", "rollback"),
     "Keep the store": ("fsck", "repair", "scrub", "reindex"),
 }

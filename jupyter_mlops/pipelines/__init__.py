@@ -10,6 +10,7 @@ valid and fresh, and sees to it that whatever happens the run is on record and n
 * `engine` drives the kernel (through its `client`), and is what ``papermill --engine mlops`` finds.
 * `runs` is one run from the words of a call to its record: `run_notebook`.
 * `steps` is a run as a step that a target performs, in whatever process that is.
+* `sweeps` is one notebook over many parameters.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
     from jupyter_mlops.pipelines.resuming import NotResumed, resume_run
     from jupyter_mlops.pipelines.runs import RunRefused, RunResult, checked, run_due, run_notebook
     from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
+    from jupyter_mlops.pipelines.sweeps import Axis, Point, Sweep, sweep
     from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file
 
 _HOMES = {
+    "Axis": "sweeps",
     "CellFailure": "engine",
     "INJECTED_TAG": "parameters",
     "KernelFailed": "engine",
@@ -52,9 +55,11 @@ _HOMES = {
     "PERFORM": "steps",
     "Parameter": "parameters",
     "ParametersInvalid": "parameters",
+    "Point": "sweeps",
     "RunRefused": "runs",
     "RunResult": "runs",
     "Secret": "parameters",
+    "Sweep": "sweeps",
     "checked": "runs",
     "code_cells": "parameters",
     "inspect_parameters": "parameters",
@@ -69,6 +74,7 @@ _HOMES = {
     "run_on": "steps",
     "source_of": "parameters",
     "step_of": "steps",
+    "sweep": "sweeps",
     "tags_of": "parameters",
     "validate": "parameters",
 }
@@ -77,6 +83,7 @@ _HOMES = {
 __all__ = [
     "INJECTED_TAG",
     "PERFORM",
+    "Axis",
     "CellFailure",
     "KernelFailed",
     "KernelMissing",
@@ -88,9 +95,11 @@ __all__ = [
     "OutputUnwritten",
     "Parameter",
     "ParametersInvalid",
+    "Point",
     "RunRefused",
     "RunResult",
     "Secret",
+    "Sweep",
     "checked",
     "code_cells",
     "inspect_parameters",
@@ -105,6 +114,7 @@ __all__ = [
     "run_on",
     "source_of",
     "step_of",
+    "sweep",
     "tags_of",
     "validate",
 ]

@@ -49,7 +49,7 @@ from jupyter_mlops.pipelines.recalling import Recalling
 from jupyter_mlops.pipelines.secret import TEACH, Masking, conceal, placeholders, split
 from jupyter_mlops.records import Artifact, Digest, Gap, RecordInvalid, RunEnded, RunStarted, as_digest
 from jupyter_mlops.redact import Redactor
-from jupyter_mlops.targets.protocol import Event, OnEvent, tell
+from jupyter_mlops.targets.protocol import TEMPLATE, Event, OnEvent, tell
 
 if TYPE_CHECKING:
     import asyncio
@@ -202,6 +202,7 @@ class Job:
         self.error: CellFailure | None = None
         self.cells = 0
         self.output: OutputNotebook | None = None
+        self.kernel = "cold"
         self.stop = Stop()
         self._redactor: Redactor | None = None
 
@@ -252,9 +253,14 @@ class Job:
             _log.warning("this run is not on record: %s", error)
         self.tell("started")
 
-    def tell(self, kind: str, *, cell: int = 0, cells: int = 0, id: str = "") -> None:
+    def tell(self, kind: str, *, cell: int = 0, cells: int = 0, id: str = "", text: str = "") -> None:
         """Tell whoever listens how far the run is."""
-        tell(self.on_event, Event(kind=kind, run=self.run, cell=cell, cells=cells, id=id))
+        tell(self.on_event, Event(kind=kind, run=self.run, cell=cell, cells=cells, id=id, text=text))
+
+    @property
+    def template(self) -> str:
+        """Where a warm kernel can be had; empty where there is none."""
+        return self.project.environ.get(TEMPLATE, "") if self.project is not None else ""
 
     def end(self, *, failed: str = "") -> None:
         """Put the run's end on record."""
@@ -301,6 +307,7 @@ class Job:
         environ.setdefault("PYTHONHASHSEED", "0")
         environ["JUPYTER_MLOPS_HEADLESS"] = "1"
         environ.pop("JUPYTER_MLOPS_RUN", None)
+        environ.pop(TEMPLATE, None)
         if self.run is not None:
             environ["JUPYTER_MLOPS_RUN"] = self.run
         if self.project is not None:
@@ -652,6 +659,10 @@ def _drive(
         from jupyter_client.kernelspec import KernelSpecManager
 
         client.km.kernel_spec_manager = KernelSpecManager(kernel_dirs=[str(job.kernels)])
+    if job.template:
+        from jupyter_mlops.targets import warm
+
+        warm.use(client.km, job.template)
     if client.km.client_factory is AsyncKernelClient:
         client.km.client_factory = Prompt
     client.reset_execution_trackers()
@@ -668,6 +679,9 @@ def _drive(
                 raise KernelFailed(f"the kernel {kernel_name!r} did not start", cause=str(error)) from error
             group = getattr(client.km.provisioner, "pgid", None)
             stack.enter_context(Guard(group))
+            job.kernel = getattr(client.km.provisioner, "origin", "cold")
+            if getattr(client.km.provisioner, "declined", ""):
+                job.tell("note", text=f"the kernel is started as usual: {client.km.provisioner.declined}")
             try:
                 run_sync(_Cells(nb, client, books, job).run)()
             except CellTimeoutError:

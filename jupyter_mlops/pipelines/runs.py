@@ -79,6 +79,8 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
         With a cache of cells: the places of those that were recalled instead of run, from 1.
     again
         With a cache of cells: the places of those that ran, each with the reason.
+    kernel
+        How the kernel came about: ``cold``: it was started; or ``warm``.
     """
 
     run: Digest | None
@@ -94,6 +96,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     recalled: list[int] = []
     again: list[tuple[int, str]] = []
+    kernel: str = "cold"
 
 
 def run_notebook(
@@ -377,6 +380,7 @@ def _run(
         run=job.run, output=place, status=job.status, seconds=time.monotonic() - job.started, error=job.error,
         cells=job.cells, write_seconds=job.output.seconds if job.output else 0.0, gaps=job.gaps,
         recalled=job.recalling.recalled if job.recalling else [], again=job.recalling.again if job.recalling else [],
+        kernel=job.kernel,
     )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ def outcome_of(project: Project, step: Step, result: RunResult) -> Outcome:
         error=str(result.error) if result.error else "", metrics=metrics, values={**values, **metrics},
         gaps=result.gaps, because=result.because, put_back=result.put_back, notes=result.notes,
         recalled=len(result.recalled), again=result.again,
+        kernel=result.kernel,
     )  # fmt: skip
 
 

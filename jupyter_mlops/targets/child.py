@@ -90,6 +90,8 @@ def serve(order: Order, lifeline: IO[bytes], out: IO[bytes]) -> None:
         outcome = Outcome(status="refused", cause=str(error), seconds=round(time.monotonic() - began, 6))
     if outcome.status == "interrupted":
         end_descendants()
+    elif "jupyter_mlops.targets.warm" in sys.modules:
+        sys.modules["jupyter_mlops.targets.warm"].release()
     say(Word(outcome=msgspec.structs.replace(outcome, attempts=order.attempt)))
 
 

@@ -12,20 +12,23 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.records import Digest, RecordInvalid, decode, encode
-from jupyter_mlops.targets import Provider, options
+from jupyter_mlops.targets import Provider, child, options
 from jupyter_mlops.targets.child import PATIENCE, Order, Word, end_descendants
-from jupyter_mlops.targets.protocol import Event, Handle, OnEvent, Outcome, Step, tell
+from jupyter_mlops.targets.protocol import TEMPLATE, Event, Handle, OnEvent, Outcome, Step, tell
 
 if TYPE_CHECKING:
     from jupyter_mlops.project import Project
+    from jupyter_mlops.targets.warm import Forked, Kernels, Template
 
 _TICK: Final = 0.5
+_READY: Final = 120.0
+"""Seconds after which a template that is not ready is done without."""
 _TAIL: Final = 8192
 _OVERTIME: Final = 120.0
 """Seconds beyond a step's own limit after which its process is ended from outside."""
@@ -38,9 +41,13 @@ class LocalOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ----------
     workers
         How many steps run at a time; as many as there are cores unless given.
+    kernels
+        ``cold``: each kernel is started. ``warm``: it is forked from a process that has imported what the notebook
+        does; where a fork is not safe, it is ``spare``: a process that has done so ahead, and is used once.
     """
 
     workers: int | None = None
+    kernels: Literal["cold", "warm", "spare"] = "cold"
 
     def __post_init__(self) -> None:
         if self.workers is not None and not 1 <= self.workers <= 1024:
@@ -56,11 +63,15 @@ class LocalTarget:
         What it is called.
     slots
         How many steps run at a time.
+    kernels
+        ``cold``, ``warm`` or ``spare``; see `LocalOptions`.
     """
 
-    def __init__(self, name: str = "local", slots: int | None = None) -> None:
+    def __init__(self, name: str = "local", slots: int | None = None, *, kernels: str = "cold") -> None:
         self.name = name
         self.slots = slots or cores()
+        self._how = kernels
+        self._kernels: Kernels | None = None
         self._lock = threading.Lock()
         self._waiting: collections.deque[_Task] = collections.deque()
         self._tasks: set[_Task] = set()
@@ -75,10 +86,14 @@ class LocalTarget:
 
     def submit(self, step: Step, project: Project, perform: str, on_event: OnEvent | None = None) -> Handle:
         """Have a step run as soon as a slot is free."""
-        task = _Task(step, project, perform, on_event, self._withdraw)
         with self._lock:
             if self._closed:
                 raise MlopsError(f"the target {self.name!r} is closed")
+            if self._how != "cold" and self._kernels is None:
+                from jupyter_mlops.targets.warm import Kernels
+
+                self._kernels = Kernels(project.environ, self.slots, fork=self._how == "warm")
+            task = _Task(step, project, perform, on_event, self._withdraw, self._kernels)
             self._tasks.add(task)
             self._waiting.append(task)
             if self._threads < self.slots:
@@ -96,6 +111,8 @@ class LocalTarget:
             task.stop()
         for task in tasks:
             task.handle.future.result()
+        if self._kernels is not None:
+            self._kernels.close()
 
     def _withdraw(self, task: _Task) -> None:
         """Take a step that waits for its turn off the queue."""
@@ -125,12 +142,16 @@ class LocalTarget:
 class _Task:
     """A step on its way through a local target."""
 
-    def __init__(self, step: Step, project: Project, perform: str, on_event: OnEvent | None, withdraw: Any) -> None:
+    def __init__(
+        self, step: Step, project: Project, perform: str, on_event: OnEvent | None, withdraw: Any,
+        kernels: Kernels | None,
+    ) -> None:  # fmt: skip
+        self.kernels = kernels
         self.step, self.project, self.perform, self.on_event = step, project, perform, on_event
         self.handle = Handle(step, self.stop)
         self._withdraw = withdraw
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._run: Digest | None = None
         self._ended = 0.0  # when it was told to end
 
@@ -161,6 +182,7 @@ class _Task:
             attempt += 1
 
     def _attempt(self, attempt: int) -> Outcome:
+        template = self._template() if self.kernels is not None and not self._ended else ""
         began = time.monotonic()
         self._run = None
         order = Order(step=self.step, root=str(self.project.root), perform=self.perform, attempt=attempt)
@@ -168,7 +190,7 @@ class _Task:
             if self._ended:
                 return Outcome(status="interrupted", cause="it was told to end", attempts=attempt - 1)
             try:
-                self._process = process = _start(self.project)
+                self._process = process = _start(self.project, self.kernels, template)
             except OSError as error:
                 return Outcome(status="lost", cause=f"no process could be started: {error}", attempts=attempt)
         with process:
@@ -187,14 +209,37 @@ class _Task:
             # What was told to end has been interrupted, in whatever words the run's own end put it.
             return found if found.ok or not self._ended else msgspec.structs.replace(found, status="interrupted")
         status = "interrupted" if self._ended else "lost"
-        cause = "it did not end in order, and was killed" if self._ended else _obituary(process.returncode)
+        cause = "it did not end in order, and was killed" if self._ended else _obituary(process.wait())
         last = self.project.redactor().text(tail.decode(errors="replace").strip()[-1000:])[0]
         return Outcome(
             status=status, run=self._run, output=self.step.output, seconds=seconds, attempts=attempt,
-            cause=cause + (f"; its last words: {last}" if last and not self._ended else ""),
+            kernel="", cause=cause + (f"; its last words: {last}" if last and not self._ended else ""),
         )  # fmt: skip
 
-    def _listen(self, process: subprocess.Popen[bytes], began: float) -> tuple[Outcome | None, bytes]:
+    def _template(self) -> str:
+        """Where the kernel can be had; empty where it is to be started, which is then told of."""
+        assert self.kernels is not None
+        template, why = self.kernels.kernel(self.project.root / self.step.notebook, self.step.kernel)
+        ready = template is not None and self._comes(template)
+        if template is not None and not ready:
+            why = template.trouble or "the process that it would be forked from is not ready in time"
+        elif template is not None:
+            why = "; ".join(f"{name}: {one}" for name, one in template.left_out.items())
+        if why and not self._ended:
+            what = "is warm but for what follows" if ready else "is started as usual"
+            tell(self.on_event, Event(kind="note", step=self.step.name, text=f"the kernel {what}: {why}"))
+        if self.kernels.steps is not None:
+            self._comes(self.kernels.steps)
+        return str(template.path) if template is not None and ready else ""
+
+    def _comes(self, template: Template) -> bool:
+        """Wait for a template, unless the step is told to end."""
+        ends = time.monotonic() + _READY
+        while not template.wait(_TICK) and not template.trouble and not self._ended and time.monotonic() < ends:
+            pass
+        return template.wait(0)
+
+    def _listen(self, process: subprocess.Popen[bytes] | Forked, began: float) -> tuple[Outcome | None, bytes]:
         """Hear a process out to its end; its outcome, if it came to one, and the last it said otherwise."""
         assert process.stdout is not None
         assert process.stderr is not None
@@ -245,15 +290,44 @@ class _Task:
         return word.outcome
 
 
-def _start(project: Project) -> subprocess.Popen[bytes]:
+def _start(project: Project, kernels: Kernels | None, template: str) -> subprocess.Popen[bytes] | Forked:
+    environ = dict(project.environ) | ({TEMPLATE: template} if template else {})
+    if kernels is not None and kernels.steps is not None and kernels.steps.wait(0):
+        from jupyter_mlops.targets.warm import Declined
+
+        with contextlib.suppress(Declined):  # it is started as usual
+            return _fork(kernels.steps, project, environ)
     # -P: what lies about in the project's folder is not to stand in for modules of ours.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "jupyter_mlops.targets.child"], cwd=project.root, env=dict(project.environ),
+        [sys.executable, "-P", "-m", "jupyter_mlops.targets.child"], cwd=project.root, env=environ,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _fork(template: Template, project: Project, environ: Mapping[str, str]) -> Forked:
+    from jupyter_mlops.targets.warm import fork
+
+    pairs = [os.pipe() for _ in range(3)]
+    theirs = (pairs[0][0], pairs[1][1], pairs[2][1])
+    ours = (pairs[0][1], pairs[1][0], pairs[2][0])
+    try:
+        process = fork(
+            template.path, "step", line=["-P", "-m", child.__name__], argv=[child.__file__], environ=environ,
+            cwd=project.root, files=theirs,
+        )  # fmt: skip
+    except BaseException:
+        for descriptor in ours:
+            os.close(descriptor)
+        raise
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
+    process.stdin = os.fdopen(ours[0], "wb")
+    process.stdout, process.stderr = (os.fdopen(one, "rb", buffering=0) for one in ours[1:])
+    return process
+
+
+def _kill(process: subprocess.Popen[bytes] | Forked) -> None:
     """Kill a process with all it has started."""
     end_descendants(process.pid)
     with contextlib.suppress(OSError):  # it is gone already
@@ -273,7 +347,8 @@ def cores() -> int:
 
 
 def _open(name: str, _project: Project, given: Mapping[str, Any]) -> LocalTarget:
-    return LocalTarget(name, options(given, LocalOptions).workers)
+    set_ = options(given, LocalOptions)
+    return LocalTarget(name, set_.workers, kernels=set_.kernels)
 
 
 def _hindrance(_project: Project, given: Mapping[str, Any]) -> str:

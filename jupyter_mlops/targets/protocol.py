@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("jupyter_mlops")
 
+TEMPLATE: Final = "JUPYTER_MLOPS_TEMPLATE"
+"""The variable that tells the process of a step where warm kernels can be had: see `targets.warm`."""
 FINAL: Final = ("done", "failed", "interrupted", "lost", "cached", "refused")
 
 
@@ -128,7 +130,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     recalled, again
         With a cache of cells: how many were recalled instead of run, and the places of those that ran with the reason.
     kernel
-        How its kernel came about: ``started``, ``forked``, or ``pooled``.
+        How its kernel came about: ``cold``, it was started; or ``warm``; empty where nobody knows.
     because
         Why it ran, where a cache was asked.
     put_back
@@ -150,7 +152,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gaps: list[Gap] = []
     recalled: int = 0
     again: list[tuple[int, str]] = []
-    kernel: str = "started"
+    kernel: str = "cold"
     because: str = ""
     put_back: list[str] = []
     notes: list[str] = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.views.progress import watching
     from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
     from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
-    from jupyter_mlops.views.runs import due, outcome, parameters, run_list, run_result, step_result, targets
+    from jupyter_mlops.views.runs import due, outcome, parameters, run_list, run_result, step_result, swept, targets
     from jupyter_mlops.views.showing import show
     from jupyter_mlops.views.slices import sliced
     from jupyter_mlops.views.start import EXTRAS, doctor, made, status
@@ -70,6 +70,7 @@ _HOMES = {
     "status": "start",
     "step_result": "runs",
     "subject": "subjects",
+    "swept": "runs",
     "targets": "runs",
     "verified": "reproducing",
     "wanted": "ci",
@@ -124,6 +125,7 @@ __all__ = [
     "status",
     "step_result",
     "subject",
+    "swept",
     "targets",
     "verified",
     "wanted",

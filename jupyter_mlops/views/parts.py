@@ -11,7 +11,7 @@ from jupyter_mlops.records import Artifact, CellRun, Gap, short
 from jupyter_mlops.widgets import Block, Mark, Table, number, size
 
 _TONES: Final = {
-    "done": "good", "cached": "good", "running": "dim", "error": "bad", "failed": "bad",
+    "done": "good", "cached": "good", "kept": "good", "running": "dim", "error": "bad", "failed": "bad",
     "interrupted": "bad", "syntax": "bad", "lost": "bad", "refused": "bad",
 }  # fmt: skip
 

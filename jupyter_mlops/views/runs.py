@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jupyter_mlops.records import CheckResult, Digest, ModelVersion, Run, short
 from jupyter_mlops.targets.protocol import Outcome
@@ -13,7 +15,7 @@ from jupyter_mlops.views.parts import counted, gap_table, state_mark, tick
 from jupyter_mlops.widgets import Block, Facts, Mark, Table, Text, View, duration, number, when
 
 if TYPE_CHECKING:
-    from jupyter_mlops.pipelines import Parameter, RunResult
+    from jupyter_mlops.pipelines import Parameter, RunResult, Sweep
     from jupyter_mlops.pipelines.cache import Answer
     from jupyter_mlops.project import Project
     from jupyter_mlops.store import Store
@@ -132,6 +134,62 @@ def step_result(project: Project, outcome: Outcome) -> View:
               "notes": outcome.notes, "recalled": outcome.recalled, "again": outcome.again},
         ok=outcome.ok, code=3,
     )  # fmt: skip
+
+
+def swept(found: Sweep, *, as_csv: bool = False) -> View:
+    """A sweep's table."""
+    rows = found.rows()
+    if as_csv:
+        return View(blocks=[Text(_csv(rows))], data=_sweep_json(found), ok=found.ok, code=3)
+    facts: list[tuple[str, object]] = [
+        ("sweep", short(found.run)),
+        ("notebook", found.notebook),
+        ("took", f"{duration(found.seconds)}, {counted(len(rows), 'run')}"),
+    ]
+    headings = [name for name in (rows[0] if rows else {}) if name not in ("notebook", "run", "why")]
+    table = [
+        (
+            Mark("best", "good") if place == found.best else "",
+            *(_sweep_cell(name, row[name]) for name in headings),
+            short(row["run"]),
+        )
+        for place, row in enumerate(rows)
+    ]
+    why = [
+        Text(
+            f"{' '.join(f'{name}={number(value)}' for name, value in one.parameters.items())}: {one.outcome.why}", "bad"
+        )
+        for one in found.points
+        if not one.outcome.ok
+    ]
+    return View(
+        blocks=[Facts(facts), Table(("", *headings, "run"), table), *why[:20]], data=_sweep_json(found), ok=found.ok,
+        code=3,
+    )  # fmt: skip
+
+
+def _sweep_cell(name: str, value: Any) -> object:
+    if name == "status":
+        return state_mark(value)
+    return duration(value) if name == "seconds" else "" if value is None else number(value)
+
+
+def _sweep_json(found: Sweep) -> dict[str, Any]:
+    return {"run": found.run, "notebook": found.notebook, "seconds": found.seconds, "best": found.best,
+            "rows": found.rows()}  # fmt: skip
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV; a text that a spreadsheet would take for a formula is marked as text."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(rows[0] if rows else ())
+    for row in rows:
+        writer.writerow([
+            f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+            for value in row.values()
+        ])  # fmt: skip
+    return file.getvalue()
 
 
 def targets(found: Sequence[Standing]) -> View:
