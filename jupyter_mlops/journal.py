@@ -21,6 +21,7 @@ import errno
 import fcntl
 import os
 import queue
+import re
 import secrets
 import stat
 import threading
@@ -32,7 +33,16 @@ from typing import Final
 
 from jupyter_mlops import __version__
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.records import Digest, JournalOpened, JournalSealed, Record, RecordInvalid, now, write_line
+from jupyter_mlops.records import (
+    Digest,
+    JournalOpened,
+    JournalSealed,
+    Record,
+    RecordInvalid,
+    now,
+    read_line,
+    write_line,
+)
 
 LONGEST_LINE: Final = 64 * 2**20
 """Bytes: a longer line is refused when written and taken for damage when read."""
@@ -40,6 +50,7 @@ LONGEST_LINE: Final = 64 * 2**20
 _COALESCE: Final = 0.2  # seconds between two syncs: a burst of appends wakes the thread once
 _STUCK: Final = 1.0  # seconds after which a sync or a write counts as hanging
 _CLOSING: Final = 2.0  # seconds that closing waits for the disk
+_WRITER: Final = re.compile(r"[0-9]{8}T[0-9]{12}-[0-9a-f]{12}")
 _CANNOT: Final = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EISDIR}
 
 
@@ -559,6 +570,81 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._begin()
+
+
+class Adopted:
+    """A journal that another store's writer writes, brought into this store line by line as it grows.
+
+    It is locked for as long as it is being brought: so its runs are seen to go on. Nothing gets in that does not
+    verify and follow what is there.
+
+    Parameters
+    ----------
+    store
+        The store's folder.
+    writer
+        The writer's name.
+
+    Raises
+    ------
+    RecordInvalid
+        That is no writer's name.
+    JournalUnavailable
+        The journal is here already, or can not be written.
+    """
+
+    def __init__(self, store: Path, writer: str) -> None:
+        if not _WRITER.fullmatch(writer):
+            raise RecordInvalid(f"{writer[:80]!r} names no journal")
+        self.writer, self.size = writer, 0
+        self._seq, self._prev = 0, None  # type: int, Digest | None
+        folder = store / "journal"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._fd = os.open(
+                folder / f"{writer}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise JournalUnavailable("a journal could not be brought here", cause=str(error)) from error
+        with contextlib.suppress(OSError):  # a file system without locks: its runs read as interrupted
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def add(self, raw: bytes) -> None:
+        """Bring further lines, whole ones.
+
+        Raises
+        ------
+        RecordInvalid
+            One does not verify, or does not follow the one before it: those before it are there.
+        JournalUnavailable
+            They can not be written.
+        """
+        for text in raw.splitlines(keepends=True):
+            if not text.endswith(b"\n") or len(text) > LONGEST_LINE:
+                raise RecordInvalid("a line that was brought is cut short, or too long")
+            line = read_line(text)
+            envelope = line.envelope
+            if (envelope.writer, envelope.seq, envelope.prev) != (self.writer, self._seq, self._prev):
+                raise RecordInvalid("a line that was brought does not follow the one before it")
+            try:
+                count = os.write(self._fd, text)
+                if count != len(text):
+                    raise OSError(f"only {count} of {len(text)} bytes were written")
+            except OSError as error:
+                raise JournalUnavailable("a journal could not be brought here", cause=str(error)) from error
+            self._seq, self._prev, self.size = self._seq + 1, line.digest, self.size + len(text)
+
+    def close(self) -> None:
+        """Sync it, and let go of it."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            try:
+                fsync(fd)
+            except OSError as error:
+                if error.errno not in _CANNOT:
+                    raise JournalUnavailable("a journal could not be saved here", cause=str(error)) from error
+            finally:
+                os.close(fd)
 
 
 fsync = os.fsync

@@ -26,6 +26,7 @@ from blake3 import blake3
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.index import PASSING, Index, key, unkey
 from jupyter_mlops.journal import (
+    Adopted,
     Journal,
     JournalUnavailable,
     StoreReplaced,
@@ -265,6 +266,10 @@ class Store:
             The line could not be captured within `wait` seconds.
         """
         return self._journal.append(record, time=time, wait=wait)
+
+    def adopt(self, writer: str) -> Adopted:
+        """Begin to bring a journal of another store into this one. See `Adopted`."""
+        return Adopted(self.path, writer)
 
     def durable(self, *, timeout: float | None = None) -> bool:
         """Wait until everything put and appended so far would survive a power cut; False if that cannot be said."""

@@ -134,6 +134,17 @@ class Repository:
             dirty=dirty, gaps=gaps,
         )  # fmt: skip
 
+    def tracked(self) -> list[str]:
+        """The files that git has in its index, from the working tree's root.
+
+        Raises
+        ------
+        GitFailed
+            Git does not say.
+        """
+        raw = run_git(self.root, "ls-files", "-z", "--cached", seconds=60, most=_TREE)
+        return [path.decode("utf-8", "surrogateescape") for path in raw.split(b"\0") if path]
+
     def tree(self, commit: str) -> list[TreeFile]:
         """The files of a commit, as they are stored: no filter, no attribute, no conversion of line ends.
 

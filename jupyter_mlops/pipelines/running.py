@@ -276,6 +276,7 @@ class _Running:
             timeout=wanted.timeout if member.timeout is None else member.timeout,
             cell_timeout=wanted.cell_timeout if member.cell_timeout is None else member.cell_timeout,
             retries=wanted.retries if member.retries is None else member.retries,
+            reads=[self._inside(one) for one in member.reads],
         )  # fmt: skip
 
     def _asked(self, step: Step, member: Member) -> Asked:
@@ -284,6 +285,11 @@ class _Running:
         return asked_of(
             self.project, self._notebook(member), self.project.root / step.output, step.parameters, step.kernel or None
         )
+
+    def _inside(self, name: str) -> str:
+        from jupyter_mlops.pipelines.steps import inside
+
+        return inside(self.project, self.pipeline.folder / name) + ("/" if name.endswith("/") else "")
 
     def _notebook(self, member: Member) -> Path:
         return self.pipeline.folder / member.notebook

@@ -61,7 +61,10 @@ __all__ = [
 
 GROUP: Final = "jupyter_mlops.targets"
 DEFAULT: Final = "local"
-_OURS: Final[Mapping[str, str]] = {"local": "jupyter_mlops.targets.local"}
+_OURS: Final[Mapping[str, str]] = {
+    "local": "jupyter_mlops.targets.local",
+    "dask": "jupyter_mlops.targets.dask",
+}
 """The kinds that are brought here, and the module that has the `PROVIDER` of each."""
 
 

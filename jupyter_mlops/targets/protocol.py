@@ -51,6 +51,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         How often to try again where it failed or was lost.
     parent
         The run that this one is part of.
+    reads
+        Files that it is said to read, spelled like the notebook; a folder's ends in ``/``. Where the step runs on this
+        machine nothing is made of it.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cell_timeout: float | None = None
     retries: int = 0
     parent: Digest | None = None
+    reads: list[str] = []
 
     def __repr__(self) -> str:
         return f"Step({self.name!r}, {self.notebook!r})"
@@ -228,7 +232,9 @@ class Target(Protocol):
     """
 
     name: str
-    slots: int
+
+    @property
+    def slots(self) -> int: ...
 
     def submit(self, step: Step, project: Project, perform: str, on_event: OnEvent | None = None) -> Handle:
         """Have a step run, and return at once.
