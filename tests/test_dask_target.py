@@ -489,7 +489,7 @@ def test_a_cluster_of_its_own_is_started_and_ended(project: Project) -> None:
         outcome = target.submit(step(), project, PERFORM).result(LIMIT)
         assert outcome.ok, outcome.why
         assert target.slots == 1
-        processes = psutil.Process().children(recursive=True)
-        assert processes
-    _, alive = psutil.wait_procs(processes, timeout=LIMIT)
-    assert [one for one in alive if "spawn_main" in " ".join(one.cmdline())] == []
+        workers = [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+        assert workers
+    _, alive = psutil.wait_procs(workers, timeout=LIMIT)
+    assert alive == []
