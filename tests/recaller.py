@@ -48,6 +48,7 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
+    random.seed(7)  # a fork draws a fresh one; as for the record, no cell has seeded it
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     sys.modules["__main__"] = shell.user_module
     shell.run_line_magic("load_ext", "jupyter_mlops")
@@ -63,7 +64,7 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
     for _ in range(job.get("drawn", 0)):
         random.random(), np.random.rand()
     recalled, why = [], {}
-    failed = ""
+    failed: list[Any] = []
     for place, source in enumerate(cells):
         said = say(do="consult", source=source, cell=f"c{place}") if job.get("cache", True) else {}
         if "recalled" in said:
@@ -74,11 +75,10 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
             with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
                 result = shell.run_cell(source, store_history=True, cell_id=f"c{place}")
             error = result.error_before_exec or result.error_in_exec
-            if error is not None:
-                failed = f"{type(error).__name__}: {error}"
-                break
             told.append(out.getvalue())
-            if job.get("cache", True):
+            if error is not None:  # the next runs all the same, as after a cell that may raise
+                failed.append([place, type(error).__name__])
+            elif job.get("cache", True):
                 kept = say(do="keep", shown=one.store.put(out.getvalue().encode()))
                 why[place] = [why[place], kept.get("why", "")]
         if place + 1 == job.get("kill"):
@@ -94,19 +94,67 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
         shape = str(error)
     answer = {
         "variables": {name: repr(content(value)) for name, value in variables.items()},
-        "aliases": repr(content(variables)), "layout": shape, "printed": told, "failed": failed,
+        "aliases": sharing(variables), "layout": shape, "printed": told, "failed": failed,
         "files": {
             path.name: path.read_text() for path in sorted(Path().iterdir())
             if path.is_file() and path.name not in job.get("sources", ()) and path.suffix in (".txt", ".csv")
         },
-        "draws": [random.random(), float(np.random.rand())] if "seed(" in "".join(cells) else [],
         "count": shell.execution_count, "recalled": recalled, "why": why,
-        "settings": [np.get_printoptions()["precision"], os.getcwd()],
+        "settings": [np.get_printoptions()["precision"], os.path.relpath(os.getcwd(), job["folder"])],
     }  # fmt: skip
     errors = [str(error) for error in one.errors]
     unload(shell)
     assert not errors, errors
     return answer
+
+
+def sharing(variables: dict[str, Any]) -> list[list[str]]:
+    """The places at which one and the same changeable object is found, told without help of ours."""
+    import types
+
+    import numpy as np
+
+    places: dict[Any, list[str]] = {}
+    memory: list[tuple[int, int, str]] = []
+
+    def walk(value: Any, place: str) -> None:
+        kind = type(value)
+        if kind in (int, float, str, bool, bytes, type(None), types.ModuleType, np.float64, np.int64):
+            return
+        if kind in (tuple, frozenset):
+            for number, one in enumerate(value):
+                walk(one, f"{place}[{number}]")
+            return
+        known = places.setdefault(id(value), [])
+        known.append(place)
+        if len(known) > 1:
+            return
+        if kind is list:
+            parts = list(enumerate(value))
+        elif kind is dict:
+            parts = list(value.items())
+        elif kind is np.ndarray:
+            memory.append((*np.lib.array_utils.byte_bounds(value), place))
+            return
+        elif kind is types.FunctionType and value.__module__ == "__main__":
+            cells = [cell.cell_contents for cell in value.__closure__ or () if cell != types.CellType()]
+            parts = [("defaults", value.__defaults__), ("closure", tuple(cells)), *vars(value).items()]
+        elif kind is type and value.__module__ == "__main__":
+            parts = [(name, one) for name, one in vars(value).items() if name[:2] != "__"]
+        elif kind.__module__ == "__main__" and hasattr(value, "__dict__"):
+            parts = [("class", kind), *vars(value).items()]
+        else:
+            return
+        for name, one in parts:
+            walk(one, f"{place}.{name}")
+
+    for name, value in variables.items():
+        walk(value, name)
+    overlap = [
+        [one, other, str(start - low)] for low, high, one in memory for start, end, other in memory
+        if one < other and low < end and start < high
+    ]  # fmt: skip
+    return sorted(found for found in places.values() if len(found) > 1) + sorted(overlap)
 
 
 def main() -> None:

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_namespace import FAMILIES, START, statements
 
-from jupyter_mlops.pipelines import RunResult, resume_run, run_notebook
+from jupyter_mlops.pipelines import NotResumed, RunResult, resume_run, run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import CellRun
 from jupyter_mlops.store import Store
+from jupyter_mlops.values import layout
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -199,12 +203,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     one.process.communicate()
 
 
-SAME = ("variables", "aliases", "layout", "printed", "failed", "files", "draws", "count", "settings")
-
-
-def same(got: dict[str, Any], full: dict[str, Any], cells: list[str]) -> None:
-    for what in SAME:
-        assert got[what] == full[what], (what, cells, got["recalled"], got["why"])
+SAME = ("variables", "aliases", "layout", "printed", "failed", "files", "count", "settings")
 
 
 def test_nothing_is_recalled_that_another_run_did_not_do(caller: Caller) -> None:
@@ -212,8 +211,340 @@ def test_nothing_is_recalled_that_another_run_did_not_do(caller: Caller) -> None
     cells = ["a = [1]", "b = a", "b.append(2)", "print(a)"]
     full = caller.play(folder, cells, cache=False)
     first = caller.play(folder, cells)
-    same(first, full, cells)
+    assert_same(first, full, cells)
     assert first["recalled"] == []
     second = caller.play(folder, cells)
-    same(second, full, cells)
+    assert_same(second, full, cells)
     assert second["recalled"] == [0, 1, 2, 3], second["why"]
+
+
+@st.composite
+def notebooks(draw: Any) -> list[str]:
+    """The cells of a notebook: assignments, aliases, views, frames, functions, classes, generators, and what draws."""
+    family = draw(st.sampled_from(["plain", *FAMILIES]))
+    lines = st.one_of(
+        statements(family), statements(family), statements(family),
+        st.sampled_from([
+            "a = random.random()", "b = [np.random.rand()]", "random.seed(4)", "np.random.seed(5)",
+            "print(random.random())", "a = np.random.default_rng(3)", "b = a.normal()", "print(a)",
+            "open('w.txt', 'a').write('x')", "print(open('w.txt').read())", "np.set_printoptions(precision=3)",
+            "c = open('w.txt').read() if os.path.exists('w.txt') else ''", "d = os.environ.get('WORD', 'none')",
+            "print(np.array([1 / 3]))", "a = 10 ** 30\nb = a", "b = c = 'long text ' * 9",
+            "import word\nd = word.it()", "a = {'x', 'y', 'z', 'w'}\nb = list(a)",
+            "a = np.asfortranarray(np.eye(3))\nb = a",
+        ]),
+    )  # fmt: skip
+    cells = draw(st.lists(st.lists(lines, min_size=1, max_size=2).map("\n".join), min_size=2, max_size=6))
+    first = [] if family == "plain" else [FAMILIES[family][0].format()]
+    return ["import os, random", START, *first, *cells]
+
+
+def check(caller: Caller, cells: list[str], other: list[str], kill: int, change: str) -> int:
+    """Whatever is recalled in whatever order of runs, edits and deaths, what comes of it is what a full run gives."""
+
+    def fresh() -> Path:
+        folder = caller.folder()
+        (folder / "word.py").write_text("count = 0\ndef it():\n    return 'first'\n")
+        return folder
+
+    def wipe(folder: Path) -> None:
+        (folder / "w.txt").unlink(missing_ok=True)
+
+    known: dict[str, dict[str, Any]] = {}
+
+    def full(cells: list[str], environ: dict[str, str]) -> dict[str, Any]:
+        key = repr((cells, environ))
+        if key not in known:
+            folder = fresh()
+            if "MODULE" in environ:
+                (folder / "word.py").write_text(environ["MODULE"])
+            known[key] = caller.play(folder, cells, cache=False, environ=environ)
+            shutil.rmtree(folder)
+        return known[key]
+
+    folder, recalled = fresh(), 0
+    caller.play(folder, cells, kill=kill, dies=True)
+    wipe(folder)
+    steps: list[tuple[list[str], dict[str, str]]] = [(cells, {}), (other, {}), (cells, {})]
+    if change == "word":
+        steps.append((cells, {"WORD": "said"}))
+    if change == "module":
+        steps.append((cells, {"MODULE": "count = 0\ndef it():\n    return 'other'\n"}))
+    for sources, environ in steps:
+        if "MODULE" in environ:
+            (folder / "word.py").write_text(environ["MODULE"])
+        got = caller.play(folder, sources, environ=environ)
+        wanted = full(sources, environ)
+        assert_same(got, wanted, sources)
+        recalled += len(got["recalled"])
+        wipe(folder)
+    shutil.rmtree(folder)
+    return recalled
+
+
+def assert_same(got: dict[str, Any], wanted: dict[str, Any], cells: list[str]) -> None:
+    text = "\n# ----\n".join(cells)
+    for what in SAME:
+        assert got[what] == wanted[what], f"{what}: recalled {got['recalled']}, {got['why']}\n{text}"
+
+
+def check_drawn(caller: Caller, cells: list[str], data: Any) -> None:
+    place = data.draw(st.integers(2, len(cells) - 1))
+    other = [*cells]
+    other[place] = data.draw(notebooks())[-1]
+    kill, change = data.draw(st.integers(1, len(cells))), data.draw(st.sampled_from(["", "word", "module"]))
+    check(caller, cells, other, kill, change)
+
+
+@pytest.mark.timeout(1200)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(notebooks(), st.data())
+def test_a_cached_and_a_resumed_run_give_what_a_full_run_gives(caller: Caller, cells: list[str], data: Any) -> None:
+    check_drawn(caller, cells, data)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(14400)
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(notebooks(), st.data())
+def test_cached_and_resumed_runs_give_what_full_runs_give_a_thousand_times(
+    caller: Caller, cells: list[str], data: Any
+) -> None:
+    check_drawn(caller, cells, data)
+
+
+# -- what must run again -----------------------------------------------------------------------------------------------
+
+AGAIN = {
+    "network": ("import urllib.request as u\ntry: u.urlopen('http://127.0.0.1:9/')\nexcept OSError: pass", "network"),
+    "source": ("import sqlite3\nsqlite3.connect('a.db').execute('select 1').fetchall()", "it asked sqlite"),
+    "time": ("import time\nx = time.time()", "the time (time.time)"),
+    "time in a function": ("import time\ndef now(): return time.time()\nx = now()", "the time"),
+    "entropy": ("import uuid\nx = uuid.uuid4()", "randomness"),
+    "unseeded": ("import random\nx = random.random()", "which no cell seeded"),
+    "subprocess": ("import subprocess\nsubprocess.run(['true'])", "a subprocess ran"),
+    "a thread": (
+        "import threading\nt = threading.Thread(target=lambda: None)\nt.start(); t.join()", "t has no digest"
+    ),
+    "a generator": ("x = (i for i in range(3))", "x has no digest"),
+    "an open file": ("x = open('w.txt', 'w')", "x has no digest"),
+    "an option": ("import pandas as pd\npd.set_option('display.max_rows', 7)", "may change what the whole process"),
+    "an item of a module": ("import matplotlib as m\nm.rcParams['lines.linewidth'] = 9", "it sets matplotlib.rcParams"),
+    "an attribute of a module": ("import json\njson.mine = 1", "it sets json.mine"),
+    "a class of a library": ("from collections import Counter\nCounter.mine = 1", "it sets collections.Counter.mine"),
+    "a function's own setter": (
+        "import numpy as np\ndef quiet(): np.seterr(all='ignore')\nquiet()", "numpy.seterr may change"
+    ),
+    "a local module's variable": ("import word\nword.bump()", "it changes variables in the module word"),
+    "an object of a module": ("import word\nx = word.table", "an object of the module word"),
+    "exec": ("exec('x = 1')", "cannot be told"),
+    "globals": ("globals()['x'] = 1", "cannot be told"),
+    "a magic": ("%time x = 1", "IPython itself"),
+    "the future": ("from __future__ import annotations", "from __future__"),
+    "deleting a file": ("import os\nos.remove('there.txt')", "deleted by this cell"),
+    "a link": ("import os\nos.symlink('there.txt', 'link')", "it makes a link"),
+    "a mode": ("import os\nos.chmod('there.txt', 0o600)", "the mode of a file"),
+    "a working directory": ("import os\nos.chdir('sub')", "os.chdir may change"),
+    "a variable of the process": ("import os\nos.environ['MINE'] = '1'", "it sets"),
+    "a secret": ("api_key = 'sk-ant-REDACTED'", "secret"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_what_cannot_be_put_back_runs_again_and_says_so(caller: Caller, name: str) -> None:
+    source, words = AGAIN[name]
+    folder = caller.folder()
+    (folder / "word.py").write_text("count, table = 0, [1]\ndef bump():\n    global count\n    count += 1\n")
+    (folder / "sub").mkdir()
+    for _ in range(2):
+        (folder / "there.txt").write_text("it is")
+        (folder / "link").unlink(missing_ok=True)
+        got = caller.play(folder, ["a = 1", "import word" if "word" in source else "b = 2", source, "c = a + 1"])
+        assert got["failed"] == []
+    assert got["recalled"] == [0, 1, 3], got["why"]  # what comes after may still be recalled
+    assert any(words in one for one in got["why"]["2"]), got["why"]
+
+
+# -- nothing stale -----------------------------------------------------------------------------------------------------
+
+STALE = {
+    "data of equal size with its time restored": ("x = open('data.txt').read()", "data.txt is another"),
+    "a file that is gone": ("x = open('data.txt').read()", "data.txt is another, or gone"),
+    "a file that was absent": (
+        "try:\n    x = open('new.txt').read()\nexcept FileNotFoundError:\n    x = ''", "new.txt was not there"
+    ),
+    "a file that was looked for": ("import os\nx = os.path.exists('new.txt')", "new.txt was not there"),
+    "a path that was looked for": ("from pathlib import Path\nx = Path('new.txt').is_file()", "new.txt was not there"),
+    "a table that a library did not find": (
+        "import pyarrow.parquet as pq\ntry:\n    x = pq.read_table('new.txt').num_rows\nexcept Exception:\n    x = 0",
+        "new.txt was not there",
+    ),
+    "a folder's names": ("import os\nx = len(os.listdir('.'))", "lists other names"),
+    "names that match": ("import glob\nx = sorted(glob.glob('*.txt'))", "lists other names"),
+    "a file's time": ("import os\nx = os.path.getmtime('data.txt')", "size or time of data.txt"),
+    "a module": ("import word\nx = word.it()", "the module word is another"),
+    "a module that was not there": (
+        "try:\n    import absent\n    x = 1\nexcept ImportError:\n    x = 0", "the module absent was not there"
+    ),
+    "a variable of the process": ("import os\nx = os.environ.get('WORD')", "the variable WORD of the process"),
+    "an option of pandas": ("print(pd.DataFrame({'a': [1.23456]}))", "settings are others"),
+    "an option of NumPy": ("print(np.array([1 / 3]))", "settings are others"),
+    "a generator's state": ("x = random.random()", "the generator random stands elsewhere"),
+    "a variable in a module": ("import json\nx = state.table[0]", "variables in the module state are others"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_nothing_stale_is_recalled(caller: Caller, name: str) -> None:
+    source, words = STALE[name]
+    folder = caller.folder()
+    data = folder / "data.txt"
+    data.write_text("first")
+    (folder / "word.py").write_text("def it():\n    return 'first'\n")
+    (folder / "state.py").write_text("table = [1]\n")
+    first = ["import os, random, numpy as np, pandas as pd\nimport state", "random.seed(1)"]
+    cells = [*first, "y = 0", source, "z = 1"]
+    assert caller.play(folder, cells)["failed"] == []
+    assert 3 in caller.play(folder, cells)["recalled"]
+    environ = {}
+    stat = data.stat()
+    match name:
+        case "data of equal size with its time restored":
+            data.write_text("other")
+            os.utime(data, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        case "a file that is gone":
+            data.unlink()
+        case "a file's time":
+            os.utime(data, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+        case "a module":
+            (folder / "word.py").write_text("def it():\n    return 'other'\n")
+        case "a module that was not there":
+            (folder / "absent.py").write_text("")
+        case "a variable of the process":
+            environ = {"WORD": "said"}
+        case "an option of pandas":
+            cells[2] = "y = pd.set_option('display.precision', 2)"
+        case "an option of NumPy":
+            cells[2] = "y = np.set_printoptions(precision=2)"
+        case "a generator's state":
+            cells[2] = "y = random.random()"
+        case "a variable in a module":
+            cells[2] = "y = state.table.__setitem__(0, 2)"
+        case _:
+            (folder / "new.txt").write_text("there")
+    got = caller.play(folder, cells, environ=environ)
+    assert 3 not in got["recalled"], got
+    why = got["why"]["3"]
+    assert words in (why if type(why) is str else why[0]), why
+    fresh = caller.folder()
+    for path in folder.iterdir():
+        if path.is_file():
+            shutil.copy2(path, fresh / path.name)
+    assert_same(got, caller.play(fresh, cells, cache=False, environ=environ), cells)
+
+
+def test_what_another_user_or_machine_kept_is_not_recalled(caller: Caller, tmp_path: Path) -> None:
+    folder = caller.folder()
+    cells = ["a = [1]", "open('out.txt', 'w').write('x');"]
+    caller.play(folder, cells)
+    assert caller.play(folder, cells)["recalled"] == [0, 1]
+    other = Caller(tmp_path)  # with another key
+    got = other.play(folder, cells)
+    other.process.communicate()
+    assert got["recalled"] == []
+    assert "was not kept by this user on this machine" in got["why"]["0"][0]
+
+
+# -- going on with a run -----------------------------------------------------------------------------------------------
+
+LONG = (
+    "xs = [n * n for n in range(1000)]\nprint(len(xs))",
+    "ys = xs\ntotal = sum(xs)",
+    "import os\nif not os.path.exists('go.txt'):\n    {end}\nprint(total, ys is xs)",
+    "last = total + 1",
+)
+
+
+def test_a_failed_run_goes_on_at_the_first_cell_that_must_run(book: Book) -> None:
+    book.write(*(one.format(end="raise RuntimeError('not yet')") for one in LONG))
+    failed = book.run()
+    assert failed.status == "failed"
+    partial = failed.output.read_bytes()
+    (book.folder / "go.txt").write_text("")
+    resumed = book.resume(failed)
+    assert resumed.status == "done"
+    assert resumed.recalled == [1, 2]
+    assert set(reasons(resumed)) == {3, 4}
+    assert shown(resumed)[2][1][0]["text"] == ["332833500 True\n"]
+    assert failed.output.read_bytes() == partial
+    assert resumed.output.name == "book.resumed.ipynb"
+    with Store.open(book.folder / ".mlops") as store:
+        assert failed.run is not None
+        assert resumed.run is not None
+        assert store.run(resumed.run).started.resumes == failed.run
+        assert store.run(failed.run).status == "failed"
+
+
+def test_a_run_whose_kernel_was_killed_goes_on_from_a_shell(book: Book) -> None:
+    book.write(*(one.format(end="os.abort()") for one in LONG))
+    killed = book.run()
+    assert killed.status == "failed"
+    (book.folder / "go.txt").write_text("")
+    assert killed.run is not None
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter_mlops", "resume", killed.run.partition(":")[2][:12], "--json"],
+        cwd=book.folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["recalled"] == 2
+    assert [place for place, _ in said["again"]] == [3, 4]
+
+
+def test_a_run_of_which_nothing_was_kept_is_resumed_by_running_all(book: Book) -> None:
+    book.write(*(one.format(end="raise RuntimeError('not yet')") for one in LONG))
+    failed = book.run(cache="off")
+    (book.folder / "go.txt").write_text("")
+    resumed = book.resume(failed)
+    assert (resumed.status, resumed.recalled) == ("done", [])
+
+
+def test_what_can_not_be_resumed_is_refused(book: Book) -> None:
+    run = book.run("a = 1")
+    book.path.unlink()
+    with pytest.raises(NotResumed, match="is gone"):
+        book.resume(run)
+
+
+def test_papermill_recalls_cells_where_the_project_says_so(book: Book) -> None:
+    from papermill import execute_notebook
+
+    book.write("a = 1\nprint(a)", "b = [a]")
+    (book.folder / "pyproject.toml").write_text('[tool.jupyter-mlops]\ncache = "cells"\n')
+    for place in ("one.ipynb", "two.ipynb"):
+        execute_notebook(
+            str(book.path), str(book.folder / place), engine_name="mlops", progress_bar=False, cwd=str(book.folder)
+        )
+    cells = json.loads((book.folder / "two.ipynb").read_text())["cells"]
+    assert all(cell["metadata"]["mlops"]["recalled"].startswith("blake3:") for cell in cells)
+    assert cells[0]["outputs"][0]["text"] == ["1\n"]
+
+
+def test_how_values_lie_in_memory_tells_orders_strides_and_what_is_shared() -> None:
+    import numpy as np
+    import pandas as pd
+
+    array = np.arange(6.0).reshape(2, 3)
+    frame = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+    told = frame.copy()
+    told.attrs["k"] = 1
+    pairs = [
+        ({"a": array}, {"a": np.asfortranarray(array)}), ({"a": array}, {"a": array.astype(">f8")}),
+        ({"a": array, "b": array[0]}, {"a": array, "b": array[0].copy()}), ({"f": frame}, {"f": told}),
+        ({"a": {8, 0}}, {"a": {0, 8}}), ({"a": {"x": 1, "y": 2}}, {"a": {"y": 2, "x": 1}}),
+        ({"f": frame}, {"f": pd.DataFrame({"a": [1, 2]}).assign(b=[3, 4])}),
+    ]  # fmt: skip
+    for one, other in pairs:
+        assert layout(one) == layout(dict(reversed(one.items())))
+        assert layout(one) != layout(other), (one, other)
+    assert layout({"a": array}) == layout({"a": array.copy()})

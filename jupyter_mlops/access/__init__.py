@@ -105,12 +105,12 @@ class Access:
         self._looks = False
 
     def look(self) -> None:
-        """See from now on also what cells look for: files that may be there, folders, variables of the process."""
-        if not self._looks:
-            self._looks = True
-            looking.wire()
-            if self in _users:
-                wrapping.put_on()
+        """See from now on also what cells look for: files that may be there, folders, variables of the process.
+
+        For who has the wrappers on (`install`).
+        """
+        self._looks = True
+        looking.wire()
 
     def install(self) -> None:
         """Put the wrappers on; a second call does nothing."""

@@ -266,6 +266,7 @@ def wire() -> None:
         return
     _wired.append(True)
     when_imported("os", _wire_os)
+    _wire_os(os)
     sys.meta_path.append(_Finder)
 
 

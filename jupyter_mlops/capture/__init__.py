@@ -105,9 +105,9 @@ def recalling(request: str) -> str:
         if one is None or hooks is None or not one.recording:
             return json.dumps({"why": "this kernel does not record"})
         if said["do"] == "begin":
-            from jupyter_mlops.capture.recall import keeping
+            from jupyter_mlops.capture.recall import recalls
 
-            keeping(one, hooks, said["cells"])
+            recalls(one, hooks, said["cells"])
             return "{}"
         if one.recall is None:
             return json.dumps({"why": "this kernel keeps no cells"})

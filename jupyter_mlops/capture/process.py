@@ -28,10 +28,8 @@ _INERT: Final = (
     types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type, logging.Logger, types.MethodType,
     types.GenericAlias,
 )  # fmt: skip
-_LIBRARIES: Final = tuple(
-    os.path.realpath(folder) + os.sep
-    for folder in {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
+_FOLDERS: Final = {sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+_LIBRARIES: Final = tuple({os.path.join(one, "") for path in _FOLDERS for one in (path, os.path.realpath(path))})
 
 
 def digest(value: Any) -> str:
@@ -94,8 +92,9 @@ def _pandas(config: Any) -> Any:
 
 
 def _matplotlib(matplotlib: Any) -> Any:
-    # dict's own look-up: asking for the backend would choose one
-    return {key: repr(dict.__getitem__(matplotlib.rcParams, key)) for key in dict.keys(matplotlib.rcParams)}
+    # dict's own look-up: asking for the backend would choose one; until then a bare object stands there
+    held = {key: dict.__getitem__(matplotlib.rcParams, key) for key in dict.keys(matplotlib.rcParams)}
+    return {key: "" if type(value) is object else repr(value) for key, value in held.items()}
 
 
 def _torch(torch: Any) -> Any:
@@ -190,6 +189,8 @@ def _file_of(one: types.ModuleType) -> str | None:
     path = module_dict(one).get("__file__")
     if type(path) is not str:
         return None
+    if path.startswith(_LIBRARIES):  # nearly all: without asking the file system
+        return None
     path = os.path.realpath(path)
     if path.startswith((*_LIBRARIES, _OWN)) or "site-packages" in path or "dist-packages" in path:
         return None
@@ -225,20 +226,18 @@ def _inert(value: Any, name: str) -> bool:
     )  # fmt: skip
 
 
-def objects_of_modules() -> dict[int, str]:
-    """What can change and is held by a module under a name: by identity, with the module's name."""
-    found: dict[int, str] = {}
+def module_that_holds(objects: frozenset[int]) -> str:
+    """A module that holds one of these objects, given by identity, under a name of its own; empty where none does."""
     for name, one in list(sys.modules.items()):
         if type(one) is not types.ModuleType or name in ("__main__", "__mp_main__") or name.startswith("jupyter_mlops"):
             continue
-        for key, value in list(module_dict(one).items()):
-            kind = type(value)
-            if kind in _INERT or issubclass(kind, type) or immutable(value):
-                continue
-            if kind.__module__ in ("typing", "re", "__future__", "functools") or key in ("__builtins__", "__spec__"):
-                continue
-            found[id(value)] = name
-    return found
+        held = module_dict(one)
+        if objects.isdisjoint(map(id, list(held.values()))):
+            continue
+        for key, value in list(held.items()):
+            if id(value) in objects and not _inert(value, str(key)) and not immutable(value):
+                return name
+    return ""
 
 
 # -- generators --------------------------------------------------------------------------------------------------------
@@ -255,6 +254,18 @@ def generator_states(names: Iterable[str]) -> dict[str, Any]:
         elif name == "torch" and "torch" in sys.modules:
             states[name] = sys.modules["torch"].get_rng_state().numpy().copy()
     return states
+
+
+def generator_marks() -> dict[str, str]:
+    """The same, each as a digest."""
+    found = generator_states(("random", "numpy.random", "torch"))
+    return {name: digest(repr(_plain(state))) for name, state in found.items()}
+
+
+def _plain(state: Any) -> Any:
+    if type(state) in (tuple, list):
+        return [_plain(one) for one in state]
+    return state.tobytes() if hasattr(state, "tobytes") else state
 
 
 def give_states(states: dict[str, Any]) -> None:

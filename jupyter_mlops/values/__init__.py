@@ -24,9 +24,9 @@ from jupyter_mlops.values import definitions as _definitions  # noqa: F401 - lik
 from jupyter_mlops.values import plain as _plain  # noqa: F401 - it fills the tables
 from jupyter_mlops.values import sealed
 from jupyter_mlops.values.bringing import Bringing
-from jupyter_mlops.values.definitions import ModuleMissing
+from jupyter_mlops.values.definitions import ModuleMissing, cells_brought
 from jupyter_mlops.values.keeping import Bytes, Keeping
-from jupyter_mlops.values.layouts import layout
+from jupyter_mlops.values.layouts import Layouts, layout
 from jupyter_mlops.values.manifest import (
     Claim,
     Manifest,
@@ -42,12 +42,14 @@ from jupyter_mlops.values.sealed import SealRefused
 __all__ = [
     "Claim",
     "Kept",
+    "Layouts",
     "ManifestRefused",
     "ModuleMissing",
     "NotKept",
     "SealRefused",
     "ValueDiffers",
     "bring",
+    "cells_brought",
     "keep",
     "layout",
 ]

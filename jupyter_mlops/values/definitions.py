@@ -188,6 +188,12 @@ def file_of(text: str) -> str:
     return name
 
 
+def cells_brought() -> list[tuple[str, list[str]]]:
+    """The cells whose text was brought back: the name each is known by, and its lines."""
+    start = _FILE.partition("{")[0]
+    return [(name, linecache.getlines(name)) for name in list(linecache.cache) if name.startswith(start)]
+
+
 def _keep_cell(keep: Keeping, value: types.CellType) -> list[Any]:
     try:
         return ["code.cell", keep.operand(value.cell_contents)]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
@@ -49,35 +49,103 @@ def layout(variables: Mapping[str, object]) -> str:
     >>> layout({"a": xs, "b": xs}) == layout({"a": xs, "b": [1]})
     False
     """
-    walk = _Walk()
-    for name in sorted(variables):
-        walk.told.append(name)
-        walk.node(variables[name], 0)
-    walk.memory()
-    return blake3(encode(walk.told)).hexdigest()
+    return Layouts(variables).digest()
+
+
+class Layouts:
+    """How variables lie in memory at one moment, without a reference to any of them.
+
+    Parameters
+    ----------
+    variables
+        Values by name.
+
+    Raises
+    ------
+    NotKept
+        They hold too much, or are nested too deeply, to be told.
+    """
+
+    def __init__(self, variables: Mapping[str, object]) -> None:
+        self._told: dict[str, list[Any]] = {}
+        left = _MOST
+        for name, value in variables.items():
+            walk = _Walk(left)
+            walk.node(value, 0)
+            self._told[name] = walk.told
+            left = walk.left
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._told
+
+    def digest(self, names: Iterable[str] | None = None) -> str:
+        """The digest for some of the variables, or for all: of each, and of what they share with one another."""
+        told = {name: self._told[name] for name in sorted(self._told if names is None else names)}
+        numbers: dict[int, int] = {}
+        starts = _starts(one for parts in told.values() for one in parts if type(one) is _Stretch)
+        regions: dict[int, int] = {}
+        spelled: list[Any] = []
+        for name, parts in told.items():
+            spelled.append(name)
+            for one in parts:
+                if type(one) is _Object:
+                    spelled.append(numbers.setdefault(one.identity, len(numbers)))
+                elif type(one) is _Stretch:
+                    start = starts.get(one, 0)
+                    spelled.append([regions.setdefault(start, len(regions)), one.low - start] if start else [])
+                else:
+                    spelled.append(one)
+        return blake3(encode(spelled)).hexdigest()
+
+
+class _Object(NamedTuple):
+    """Something that can change, as it is met: which one it is."""
+
+    identity: int
+
+
+class _Stretch(NamedTuple):
+    """The memory of an array."""
+
+    low: int
+    high: int
+
+
+def _starts(stretches: Iterable[_Stretch]) -> dict[_Stretch, int]:
+    """For each stretch the first address of all that overlaps with it, by however many steps."""
+    starts: dict[_Stretch, int] = {}
+    start = end = -1
+    for one in sorted(set(stretches), key=lambda one: (one.low, -one.high)):
+        if one.high == one.low:
+            continue
+        if one.low >= end:
+            start = one.low
+        end = max(end, one.high)
+        starts[one] = start
+    return starts
 
 
 class _Walk:
-    def __init__(self) -> None:
+    """The walk through one variable's value."""
+
+    def __init__(self, left: int) -> None:
         self.told: list[Any] = []
-        self._seen: dict[int, tuple[int, Any]] = {}
-        self._left = _MOST
-        self._spans: list[tuple[int, int, list[Any]]] = []
+        self.left = left
+        self._seen: dict[int, Any] = {}
 
     def node(self, value: Any, depth: int) -> None:
         kind = type(value)
         if kind in _PLAIN or immutable(value):
             return
-        known = self._seen.get(id(value))
-        if known is not None:
-            self.told.append(known[0])
+        self.told.append(_Object(id(value)))
+        if id(value) in self._seen:
             return
-        self._left -= 1
-        if self._left < 0:
+        self.left -= 1
+        if self.left < 0:
             raise NotKept(f"more than {_MOST:,} objects")
         if depth > DEEPEST:
             raise NotKept(f"nested deeper than {DEEPEST} levels")
-        self._seen[id(value)] = (len(self._seen), value)
+        self._seen[id(value)] = value
         if kind is list or kind is tuple:
             self.items(value, depth)
         elif kind is dict:
@@ -157,32 +225,12 @@ class _Walk:
         ])  # fmt: skip
         low, high = hull(value.shape, value.strides, value.dtype.itemsize)
         start = value.__array_interface__["data"][0]
-        self.span(start + low, start + high)
+        self.told.append(_Stretch(start + low, start + high))
         if value.dtype.hasobject:
             self.items(value.ravel().tolist(), depth)
         mask = getattr(value, "_mask", None) if type(value) is numpy.ma.MaskedArray else None
         if mask is not None:
             self.node(mask, depth + 1)
-
-    def span(self, low: int, high: int) -> None:
-        place: list[Any] = []
-        self.told.append(place)
-        if high > low:
-            self._spans.append((low, high, place))
-
-    def memory(self) -> None:
-        """Say of each stretch of memory which others it overlaps, and where it lies among them."""
-        regions: dict[int, int] = {}  # numbers by the address of the first byte, in the order of the walk
-        starts: dict[int, int] = {}
-        start = end = -1
-        for low, high, _ in sorted(self._spans, key=lambda one: (one[0], -one[1])):
-            if low >= end:
-                start = low
-            end = max(end, high)
-            starts[low] = start
-        for low, _, place in self._spans:
-            number = regions.setdefault(starts[low], len(regions))
-            place.extend((number, low - starts[low]))
 
     def pandas(self, value: Any, kind: type, depth: int) -> None:
         names = _names(value)
@@ -223,7 +271,7 @@ class _Walk:
             self.told.append([str(value.dtype), list(value.shape), list(value.stride()), value.requires_grad])
             low, high = hull(value.shape, value.stride(), 1)
             size, start = value.element_size(), value.data_ptr()
-            self.span(start + low * size, start + high * size)
+            self.told.append(_Stretch(start + low * size, start + high * size))
         elif isinstance(value, torch.nn.Module):
             for name, held in value.state_dict(keep_vars=True).items():
                 self.told.append(name)

@@ -1,0 +1,92 @@
+"""Cells recalled: a run resumed after a failure in the last of 30 cells beside the full run, and what keeping costs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from report import row
+
+from jupyter_mlops.pipelines import RunResult, resume_run, run_notebook
+from jupyter_mlops.project import Project
+from jupyter_mlops.store import Store
+
+CELLS = 30
+SECONDS = 0.4
+"""How long a cell computes, about."""
+
+
+def _book(path: Path) -> None:
+    """A notebook whose cells compute, each from what the one before it made; the last fails until a file is there."""
+    sources = ["import os\nimport numpy as np\nvalues = np.linspace(0, 1, 200_000)"]
+    for number in range(1, CELLS - 1):
+        before = "values" if number == 1 else f"made_{number - 1}"
+        sources.append(
+            f"made_{number} = {before}.copy()\n"
+            f"for _ in range({int(SECONDS * 400)}):\n    made_{number} = np.sin(made_{number}) + {before}\n"
+            f"print(float(made_{number}.mean()))"
+        )
+    sources.append(f"assert os.path.exists('go.txt')\nprint(float(made_{CELLS - 2}.sum()))")
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"c{number}",
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+            "source": text,
+        }
+        for place, text in enumerate(sources)
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path.write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+
+
+def main() -> None:
+    """Print the rows."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        Store.create(folder / ".mlops").close()
+        path, project = folder / "book.ipynb", Project(folder)
+        _book(path)
+        (folder / "go.txt").touch()
+        plain = _timed(lambda: run_notebook(path, project=project))[0]
+        empty = folder / "empty.ipynb"
+        book = json.loads(path.read_text())
+        empty.write_text(json.dumps({**book, "cells": book["cells"][:1]}))
+        least = _timed(lambda: run_notebook(empty, project=project))[0]
+        (folder / "go.txt").unlink()
+        keeping, failed = _timed(lambda: run_notebook(path, project=project, cache="cells"))
+        assert failed.status == "failed"
+        (folder / "go.txt").touch()
+        assert failed.run is not None
+        resumed, result = _timed(lambda: resume_run(project, failed.run))
+        assert result.status == "done"
+        assert len(result.recalled) == CELLS - 1, result.again
+        row("recall", f"a run of {CELLS} cells, kept", keeping, plain, "s", "≤ 1.2×", against="not kept")
+        row("recall", "resumed at the last of them", resumed, plain, "s", "≤ 0.1×", against="all run")
+        row(
+            "recall",
+            "the same, less a kernel with NumPy",
+            resumed - least,
+            plain - least,
+            "s",
+            "≤ 0.1×",
+            against="all run",
+        )
+
+
+def _timed(run: Callable[[], RunResult]) -> tuple[float, RunResult]:
+    began = time.perf_counter()
+    result = run()
+    return time.perf_counter() - began, result
+
+
+if __name__ == "__main__":
+    main()
