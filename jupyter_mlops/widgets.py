@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import binascii
 import datetime as dt
-import html
 import re
-import shutil
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -194,7 +192,7 @@ class View:
 
     def text(self, *, colour: bool = False, columns: int | None = None) -> str:
         """Draw as plain text, `columns` wide at most (the terminal's width unless given)."""
-        wide = columns or max(60, shutil.get_terminal_size((120, 24)).columns)
+        wide = columns or max(60, _terminal())
         parts = [_paint(clean(self.title), "bold", colour=colour)] if self.title else []
         parts += [_block_text(block, colour=colour, columns=wide) for block in self.blocks]
         if self.hint:
@@ -233,9 +231,15 @@ class View:
                 bundle["text/html"] += _html(error)
             else:
                 bundle["image/png"] = picture
-                shown = f'<img alt="{html.escape(clean(self.title))}" src="data:image/png;base64,{picture}">'
+                shown = f'<img alt="{_html(clean(self.title))}" src="data:image/png;base64,{picture}">'
                 bundle["text/html"] = f"{shown}{bundle['text/html']}"
         return bundle
+
+
+def _terminal() -> int:
+    import shutil  # it brings what unpacks archives
+
+    return shutil.get_terminal_size((120, 24)).columns
 
 
 def _paint(text: str, tone: str, *, colour: bool) -> str:
@@ -303,6 +307,8 @@ def _pad(text: str, columns: int, *, right: bool = False) -> str:
 
 
 def _html(value: object) -> str:
+    import html  # a shell's answer needs no table of its entities
+
     shown = html.escape(clean(value, newlines=True))
     if isinstance(value, Mark) and value.tone in _COLOUR:
         return f'<span style="color:{_COLOUR[value.tone]}">{shown}</span>'
