@@ -19,6 +19,7 @@ from jupyter_mlops.pipelines.cache import Answer, Asked, Cache
 from jupyter_mlops.pipelines.engine import Job
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import RunEnded, decode, digest_of
+from jupyter_mlops.targets.protocol import TEMPLATE
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
@@ -319,6 +320,15 @@ def test_a_file_rewritten_within_a_tick_of_the_clock_is_never_taken_for_what_it_
         assert cache.digest("file", path) == digest_of(data)
     cache.close()
     assert Cache(Project.open(tmp_path)).digest("file", path) == digest_of(data)
+
+
+def test_what_a_warm_kernel_has_loaded_may_be_as_old_as_what_it_is_forked_from(tmp_path: Path) -> None:
+    socket = tmp_path / "template"
+    socket.touch()
+    cold = Job(Project(tmp_path, environ={}), None, {})
+    warm = Job(Project(tmp_path, environ={TEMPLATE: str(socket)}), None, {})
+    assert cold.loading_since == cold.since
+    assert warm.loading_since == socket.stat().st_ctime_ns <= warm.since
 
 
 def test_what_is_remembered_of_files_may_be_damaged_or_gone(tmp_path: Path) -> None:

@@ -262,6 +262,13 @@ class Job:
         """Where a warm kernel can be had; empty where there is none."""
         return self.project.environ.get(TEMPLATE, "") if self.project is not None else ""
 
+    @property
+    def loading_since(self) -> int:
+        """When the first module of its kernel may have been loaded: in what a warm one is forked from, where it is warm."""
+        with contextlib.suppress(OSError):  # there is none
+            return min(self.since, os.stat(self.template).st_ctime_ns)
+        return self.since
+
     def end(self, *, failed: str = "") -> None:
         """Put the run's end on record."""
         if self.project is None or self.run is None:
@@ -896,7 +903,7 @@ class _Cells:
         from jupyter_mlops.pipelines.basis import imports_in
 
         wanted = imports_in(cell.source for cell in self.nb.cells if cell.cell_type == "code")
-        load = f"__import__('jupyter_mlops.capture', fromlist=['capture']).loaded({wanted!r}, {self.job.since})"
+        load = f"__import__('jupyter_mlops.capture', fromlist=['capture']).loaded({wanted!r}, {self.job.loading_since})"
         answer = await self._evaluate(load)
         said = str(answer.get("data", {}).get("text/plain", "")).strip("'").split()
         with contextlib.suppress(RecordInvalid, ValueError):  # an error, or no answer: then it is not known
