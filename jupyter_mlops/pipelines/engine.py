@@ -264,7 +264,7 @@ class Job:
 
     @property
     def loading_since(self) -> int:
-        """When the first module of its kernel may have been loaded: in what a warm one is forked from, where it is warm."""
+        """When the first module of its kernel may have been loaded, which of a warm one is before it was forked."""
         with contextlib.suppress(OSError):  # there is none
             return min(self.since, os.stat(self.template).st_ctime_ns)
         return self.since
