@@ -10,6 +10,9 @@ valid and fresh, and sees to it that whatever happens the run is on record and n
 * `engine` drives the kernel (through its `client`), and is what ``papermill --engine mlops`` finds.
 * `runs` is one run from the words of a call to its record: `run_notebook`.
 * `steps` is a run as a step that a target performs, in whatever process that is.
+* `basis` finds what a run follows from, and keeps what it left; `cache` finds a run on record that stands for another.
+* `graph` is a pipeline as a file and in order, found from the record; `running` runs it, `unchanged` remembers that
+  nothing of it has changed, `exporting` writes it as a workflow.
 * `sweeps` is one notebook over many parameters.
 """
 
