@@ -917,6 +917,23 @@ class _Cells:
         answer = await self._ask(await ensure_async(request), limit)
         return dict(answer.get("user_expressions", {}).get("it", {}))
 
+    async def _until_stopped(self, question: Any) -> dict[str, Any]:
+        """An answer of the kernel, or nothing where the run is to end before it comes."""
+        import asyncio
+
+        from nbclient.util import ensure_async
+
+        task = asyncio.ensure_future(question)
+        while not task.done():
+            await asyncio.wait({task}, timeout=_TICK)
+            late = self.deadline is not None and time.monotonic() >= self.deadline
+            if not task.done() and (self.job.stop.signum or late):
+                await ensure_async(self.client.km.interrupt_kernel())
+                await asyncio.wait({task}, timeout=_GRACE)
+                task.cancel()
+                return {}
+        return dict(task.result())
+
     async def _begin_recalling(self) -> None:
         """Have cells recalled and kept, where the kernel records them."""
         job = self.job
@@ -924,7 +941,8 @@ class _Cells:
             return
 
         async def ask(expression: str) -> str:
-            return str((await self._evaluate(expression, None)).get("data", {}).get("text/plain", ""))
+            answer = await self._until_stopped(self._evaluate(expression, None))
+            return str(answer.get("data", {}).get("text/plain", ""))
 
         recalling = Recalling(ask, job.project.store, job.redactor)
         sources = [cell.source for cell in self.nb.cells if _runs(cell)]

@@ -36,7 +36,7 @@ def _book(path: Path) -> None:
     cells = [
         {
             "cell_type": "code",
-            "id": f"c{number}",
+            "id": f"c{place}",
             "metadata": {},
             "outputs": [],
             "execution_count": None,
