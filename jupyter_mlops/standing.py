@@ -19,10 +19,11 @@ from jupyter_mlops.lineage.matching import Cell
 from jupyter_mlops.lineage.staleness import Standing, staleness
 from jupyter_mlops.pipelines.parameters import INJECTED_TAG, code_cells, language_of, read_notebook, source_of
 from jupyter_mlops.project import Project
-from jupyter_mlops.records import Artifact, CellRun, Digest, Run, digest_of
+from jupyter_mlops.records import Artifact, Digest, Run, digest_of
 
 SECONDS: Final = 10.0
 """What hashing files may take in all; what does not fit cannot be told."""
+_PIECE: Final = 20
 
 
 class Stand(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,15 +104,18 @@ def last_session(project: Project, notebook: str) -> Digest | None:
     store = project.store
     found: Digest | None = None
     asked: set[Digest] = set()
-    one: CellRun
-    for one in store.cell_runs(notebook=notebook, limit=2000):
-        run = one.started.run
-        if run in asked:
-            continue
-        asked.add(run)
-        if store.run(run).started.trigger == "session":
-            return run
-        found = found or run
+    for first in range(0, 2000, _PIECE):  # mostly the newest cell run tells
+        names = store.cell_run_names(notebook=notebook, limit=_PIECE, skip=first)
+        for one in store.cell_runs_named(names):
+            run = one.started.run
+            if run in asked:
+                continue
+            asked.add(run)
+            if store.run(run).started.trigger == "session":
+                return run
+            found = found or run
+        if len(names) < _PIECE:
+            break
     return found
 
 

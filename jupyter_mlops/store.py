@@ -516,20 +516,23 @@ class Store:
 
     def cell_run_names(
         self, *, run: Digest | None = None, notebook: str | None = None, cell: str | None = None,
-        newest_first: bool = True, limit: int | None = None,
+        newest_first: bool = True, limit: int | None = None, skip: int = 0,
     ) -> list[Digest]:  # fmt: skip
-        """The names alone of what `cell_runs` gives: no line is read."""
-        where, values = ["kind = 'cell.started'"], []  # type: list[str], list[Any]
-        for column, value in (("run", key(run) if run else None), ("notebook", notebook), ("cell", cell)):
-            if value is not None:
-                where.append(f"{column} = ?")
-                values.append(value)
+        """The names alone of what `cell_runs` gives, but for the first `skip`: no line is read."""
+        where, values = _cells_where(run, notebook, cell)
         order = "desc" if newest_first else "asc"
         rows = self._index.ask(
-            f"select digest from lines where {' and '.join(where)} order by time {order}, id {order} limit ?",  # noqa: S608 - fixed words
-            (*values, -1 if limit is None else limit),
+            f"select digest from lines where {where} order by time {order}, id {order} limit ? offset ?",  # noqa: S608 - fixed words
+            (*values, -1 if limit is None else limit, skip),
         )
         return [unkey(row[0]) for row in rows]
+
+    def cell_run_count(
+        self, *, run: Digest | None = None, notebook: str | None = None, cell: str | None = None
+    ) -> int:  # fmt: skip
+        """How many `cell_runs` gives."""
+        where, values = _cells_where(run, notebook, cell)
+        return int(self._index.ask(f"select count(*) from lines where {where}", values)[0][0])  # noqa: S608 - fixed words
 
     def last_of_cells(self, notebook: str) -> list[Digest]:
         """The last cell run of each cell of a notebook, oldest first; cells without an id are left out."""
@@ -923,6 +926,16 @@ class Store:
 
 
 # -- small parts -----------------------------------------------------------------------------------------------------
+
+
+def _cells_where(run: Digest | None, notebook: str | None, cell: str | None) -> tuple[str, list[Any]]:
+    """The condition that the index is asked with, in fixed words, and its values."""
+    where, values = ["kind = 'cell.started'"], []  # type: list[str], list[Any]
+    for column, value in (("run", key(run) if run else None), ("notebook", notebook), ("cell", cell)):
+        if value is not None:
+            where.append(f"{column} = ?")
+            values.append(value)
+    return " and ".join(where), values
 
 
 class _Files:

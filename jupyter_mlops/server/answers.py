@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -303,7 +303,7 @@ class Reading:
     def overview(self, notebook: str) -> Overview:
         """What there is for a notebook."""
         mark = self.store.mark()
-        own = len(self.store.cell_run_names(notebook=notebook)) if notebook else 0
+        own = self.store.cell_run_count(notebook=notebook) if notebook else 0
         return Overview(
             version=__version__, protocol=PROTOCOL, store=self.store.id, root=self.root, notebook=notebook,
             cell_runs=own, others=self.store.counts().get("cell.started", 0) - own, mark=mark,
@@ -324,13 +324,18 @@ class Reading:
             How many at most. A search that takes long gives fewer, and says where to go on.
         """
         mark = self.store.mark()
-        names = self.store.cell_run_names(notebook=notebook, run=run, cell=cell, newest_first=False)
-        top = len(names) if before is None else max(0, min(before, len(names)))
         words = search.casefold().split()
         if not words and not status:
+            total = self.store.cell_run_count(notebook=notebook, run=run, cell=cell)
+            top = total if before is None else max(0, min(before, total))
             low = max(0, top - limit)
-            rows = self._rows(list(range(low, top)), names)
-            return Rows(rows=rows, total=len(names), next=low or None, mark=mark)
+            some = self.store.cell_run_names(
+                notebook=notebook, run=run, cell=cell, newest_first=False, skip=low, limit=top - low
+            )
+            rows = self._rows({name: low + place for place, name in enumerate(some)})
+            return Rows(rows=rows, total=total, next=low or None, mark=mark)
+        names = self.store.cell_run_names(notebook=notebook, run=run, cell=cell, newest_first=False)
+        top = len(names) if before is None else max(0, min(before, len(names)))
         deadline = time.monotonic() + _LOOK
         hits: list[int] = []
         at = top
@@ -344,7 +349,8 @@ class Reading:
                     continue
                 if all(word in one.text for word in words):
                     hits.append(at)
-        return Rows(rows=self._rows(hits[::-1], names), total=len(names), next=at or None, mark=mark)
+        found = self._rows({names[position]: position for position in reversed(hits)})
+        return Rows(rows=found, total=len(names), next=at or None, mark=mark)
 
     def cells(self, notebook: str) -> Cells:
         """The last cell run of each cell of a notebook."""
@@ -352,9 +358,8 @@ class Reading:
         runs = self.store.cell_runs_named(self.store.last_of_cells(notebook)[-_CELLS:])
         return Cells(rows=[row_of(one, trigger=self._trigger(one.started.run)) for one in runs], mark=mark)
 
-    def _rows(self, positions: Sequence[int], names: Sequence[Digest]) -> list[Row]:
-        """The rows at these places, newest first."""
-        places = {names[position]: position for position in positions}
+    def _rows(self, places: Mapping[Digest, int]) -> list[Row]:
+        """Rows with their numbers, newest first; the oldest is given first."""
         runs = self.store.cell_runs_named(places)
         return [row_of(one, trigger=self._trigger(one.started.run), position=places[one.id]) for one in runs][::-1]
 

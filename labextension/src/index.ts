@@ -7,6 +7,7 @@ import {
 } from '@jupyterlab/application';
 import { ICommandPalette, Notification } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
+import { IStateDB } from '@jupyterlab/statedb';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { ITranslator, nullTranslator, TranslationBundle } from '@jupyterlab/translation';
@@ -90,7 +91,7 @@ const panel: JupyterFrontEndPlugin<void> = {
   description: 'Shows what is on record of the current notebook, in the side bar.',
   autoStart: true,
   requires: [INotebookTracker, IRecord],
-  optional: [ITranslator, ICommandPalette, ILayoutRestorer, ILabShell],
+  optional: [ITranslator, ICommandPalette, ILayoutRestorer, ILabShell, IStateDB],
   activate: (
     app: JupyterFrontEnd,
     tracker: INotebookTracker,
@@ -98,7 +99,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     translator: ITranslator | null,
     palette: ICommandPalette | null,
     restorer: ILayoutRestorer | null,
-    labShell: ILabShell | null
+    labShell: ILabShell | null,
+    state: IStateDB | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(NAMESPACE);
     const widget = new RecordPanel(
@@ -108,6 +110,12 @@ const panel: JupyterFrontEndPlugin<void> = {
     widget.title.icon = icon;
     app.shell.add(widget, 'right', { rank: 400, type: 'Record' });
     restorer?.add(widget, PANEL);
+    void state?.fetch(`${PANEL}:tab`).then(tab => {
+      if (tab === 'models') {
+        widget.tab = tab;
+      }
+    });
+    widget.tabChanged.connect((_, tab) => void state?.save(`${PANEL}:tab`, tab));
     const follow = (): void => {
       const current = tracker.currentWidget;
       const book = books.of(current);

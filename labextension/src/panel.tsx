@@ -3,15 +3,25 @@ import { ReactWidget } from '@jupyterlab/apputils';
 import type { NotebookPanel } from '@jupyterlab/notebook';
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Message } from '@lumino/messaging';
+import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
 import type { Book } from './model';
+import { Models } from './models';
 import { Timeline } from './timeline';
 import { clean, refusal } from './words';
 
 export interface IShown {
   book: Book;
   notebook: NotebookPanel;
+}
+
+export type Tab = 'timeline' | 'models';
+
+/** A cell run to select, and a number that makes it another wish than before. */
+interface IWanted {
+  id: string;
+  turn: number;
 }
 
 export class RecordPanel extends ReactWidget {
@@ -52,6 +62,7 @@ export class RecordPanel extends ReactWidget {
 
   /** Show the details of a cell run. */
   select(id: string): void {
+    this.tab = 'timeline';
     this.wanted = { id, turn: (this.wanted?.turn ?? 0) + 1 };
     this.update();
   }
@@ -73,12 +84,38 @@ export class RecordPanel extends ReactWidget {
 
   protected override onActivateRequest(message: Message): void {
     super.onActivateRequest(message);
-    // What is to have the focus may have to be drawn first.
-    void (this.renderPromise ?? Promise.resolve()).then(() => {
-      requestAnimationFrame(() => {
-        this.node.querySelector<HTMLElement>('input[type=search], button')?.focus();
-      });
-    });
+    this.focusFirst(30);
+  }
+
+  /** Focus what is first of use; it may have to be drawn yet. */
+  private focusFirst(frames: number): void {
+    const target = this.node.querySelector<HTMLElement>(
+      'input[type=search], [role=tabpanel] button'
+    );
+    if (target) {
+      target.focus();
+    } else if (frames > 0 && !this.isDisposed) {
+      requestAnimationFrame(() => this.focusFirst(frames - 1));
+    } else {
+      this.node.querySelector<HTMLElement>('button')?.focus();
+    }
+  }
+
+  /** Which tab is shown. */
+  get tab(): Tab {
+    return this._tab;
+  }
+
+  set tab(tab: Tab) {
+    if (tab !== this._tab) {
+      this._tab = tab;
+      this._tabChanged.emit(tab);
+      this.update();
+    }
+  }
+
+  get tabChanged(): ISignal<this, Tab> {
+    return this._tabChanged;
   }
 
   protected override render(): JSX.Element {
@@ -98,21 +135,33 @@ export class RecordPanel extends ReactWidget {
         trans={trans}
         jump={this.jump}
         wanted={this.wanted}
+        tab={this._tab}
+        setTab={tab => {
+          this.wanted = null;
+          this.tab = tab;
+        }}
+        select={id => this.select(id)}
       />
     );
   }
 
   private _shown: IShown | null = null;
-  private wanted: { id: string; turn: number } | null = null;
+  private _tab: Tab = 'timeline';
+  private _tabChanged = new Signal<this, Tab>(this);
+  private wanted: IWanted | null = null;
 }
 
 interface IShownProps extends IShown {
   trans: TranslationBundle;
   jump: (notebook: NotebookPanel, cell: string) => void;
-  wanted: { id: string; turn: number } | null;
+  wanted: IWanted | null;
+  tab: Tab;
+  setTab: (tab: Tab) => void;
+  select: (id: string) => void;
 }
 
-function Shown({ book, notebook, trans, jump, wanted }: IShownProps): JSX.Element {
+function Shown(props: IShownProps): JSX.Element {
+  const { book, notebook, trans, jump, wanted, tab } = props;
   const cells = notebook.content.model?.cells;
   const ids = new Set<string>();
   for (let at = 0; cells && at < cells.length; at++) {
@@ -132,15 +181,68 @@ function Shown({ book, notebook, trans, jump, wanted }: IShownProps): JSX.Elemen
       {empty ? (
         <Problem book={book} trans={trans} />
       ) : (
-        <Timeline
-          book={book}
-          trans={trans}
-          jump={cell => jump(notebook, cell)}
-          has={cell => ids.has(cell)}
-          wanted={wanted}
-        />
+        <>
+          <Tabs {...props} />
+          <div
+            className="jp-mlops-tab-body"
+            role="tabpanel"
+            id="jp-mlops-tab-body"
+            aria-labelledby={`jp-mlops-tab-${tab}`}
+          >
+            {tab === 'timeline' ? (
+              <Timeline
+                book={book}
+                trans={trans}
+                jump={cell => jump(notebook, cell)}
+                has={cell => ids.has(cell)}
+                wanted={wanted}
+              />
+            ) : (
+              <Models book={book} trans={trans} show={props.select} />
+            )}
+          </div>
+        </>
       )}
     </>
+  );
+}
+
+function Tabs({ trans, tab, setTab }: IShownProps): JSX.Element {
+  const tabs: [Tab, string][] = [
+    ['timeline', trans.__('Timeline')],
+    ['models', trans.__('Models')]
+  ];
+  const onKeyDown = (event: React.KeyboardEvent<HTMLElement>) => {
+    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
+    if (step) {
+      event.preventDefault();
+      const at = tabs.findIndex(([name]) => name === tab);
+      const to = tabs[(at + step + tabs.length) % tabs.length][0];
+      setTab(to);
+      event.currentTarget.querySelector<HTMLElement>(`#jp-mlops-tab-${to}`)?.focus();
+    }
+  };
+  return (
+    <div
+      className="jp-mlops-tabs"
+      role="tablist"
+      aria-label={trans.__('Record')}
+      onKeyDown={onKeyDown}
+    >
+      {tabs.map(([name, label]) => (
+        <button
+          key={name}
+          id={`jp-mlops-tab-${name}`}
+          role="tab"
+          aria-selected={name === tab}
+          aria-controls="jp-mlops-tab-body"
+          tabIndex={name === tab ? 0 : -1}
+          onClick={() => setTab(name)}
+        >
+          {label}
+        </button>
+      ))}
+    </div>
   );
 }
 

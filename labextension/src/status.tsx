@@ -49,16 +49,30 @@ export class StatusItem extends VDomRenderer<StatusModel> {
     let title = trans.__('Show what is on record of this notebook');
     const standing = book.standing;
     if (standing && standing.ran > 0) {
+      const now = book.link.hello?.run != null;
       if (standing.reproduces === 'yes') {
         parts.push(trans.__('reproduces'));
-        title = trans.__('Run from the top, this notebook as saved makes what is in memory.');
+        title = now
+          ? trans.__('Run from the top, this notebook as saved makes what is in memory.')
+          : trans.__(
+              'Run from the top, this notebook as saved makes what its last session on record made.'
+            );
       } else if (standing.reproduces === 'no') {
         parts.push(trans.__('would not reproduce'));
-        title = trans._n(
-          'Run from the top, this notebook as saved would not make what is in memory: %1 reason, beside its cell.',
-          'Run from the top, this notebook as saved would not make what is in memory: %1 reasons, beside the cells.',
+        const reasons = trans._n(
+          '%1 reason, beside its cell.',
+          '%1 reasons, beside the cells.',
           standing.findings.filter(one => one.answer === 'no').length
         );
+        title = now
+          ? trans.__(
+              'Run from the top, this notebook as saved would not make what is in memory: %1',
+              reasons
+            )
+          : trans.__(
+              'Run from the top, this notebook as saved would not make what its last session on record made: %1',
+              reasons
+            );
       }
     }
     return (
