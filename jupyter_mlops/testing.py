@@ -321,6 +321,28 @@ class TargetSuite:
         assert second.run is not None
         assert project.store.run(second.run).started.parent == first.run
 
+    def test_a_secret_is_on_no_command_line_in_no_variable_and_in_no_file(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        import psutil
+
+        token = "q7Zk" + os.urandom(12).hex()
+        mark, go = tmp_path / "mark", tmp_path / "go"
+        book = notebook(
+            "a.ipynb", "token = ''\nmark = ''\ngo = ''",
+            "import os, time\nopen(mark, 'w').write('x')\nwhile not os.path.exists(go): time.sleep(0.05)",
+            "from jupyter_mlops import log_metric\nlog_metric('length', len(token))",
+        )  # fmt: skip
+        step = self.step("a", book, parameters={"mark": str(mark), "go": str(go)}, secrets={"token": token})
+        handle = target.submit(step, project, PERFORM)
+        self.there(mark, handle)
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            assert token not in f"{process.info}", process.info["cmdline"]
+        go.touch()
+        assert self.done(handle).metrics == {"length": len(token)}
+        for path in project.root.rglob("*"):
+            assert not path.is_file() or token.encode() not in path.read_bytes(), path
+
     def test_each_cell_is_told_of_as_it_begins_and_ends(
         self, target: Target, project: Project, notebook: Callable[..., str]
     ) -> None:

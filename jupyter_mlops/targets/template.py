@@ -57,6 +57,9 @@ USUAL = (
     "ipykernel.debugger", "IPython.core.completerlib", "IPython.core.debugger", "IPython.core.magics",
     "IPython.core.oinspect", "IPython.extensions.storemagic", "tornado.platform.asyncio", "psutil", "sqlite3",
     "faulthandler", "resource", "pwd", "blake3", "msgspec.inspect", "msgspec.structs", "wrapt", "tomllib",
+    "jupyter_mlops.capture.hooks", "jupyter_mlops.capture.live", "jupyter_mlops.store", "jupyter_mlops.git.observing",
+    "jupyter_mlops.git.modules", "jupyter_mlops.environment.observing", "jupyter_mlops.environment.machine",
+    "jupyter_mlops.access.sources", "jupyter_mlops.fingerprints.tensors",
 )  # fmt: skip
 """What most kernels load before their first cell."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36

@@ -68,17 +68,10 @@ def main() -> None:
                 pool.map(one, [(depth, rate) for depth in DEPTHS for rate in RATES], chunksize=1)
             return time.perf_counter() - began
 
-        warm, theirs, cold = ours("warm"), papermills(), ours("cold")
-        row(
-            "sweeps",
-            "16 runs, pandas and scikit-learn, warm kernels",
-            warm,
-            theirs,
-            "s",
-            "≤ 0.333",
-            against="papermill",
-        )
-        row("sweeps", "16 runs, pandas and scikit-learn, cold kernels", cold, theirs, "s", "", against="papermill")
+        warm, theirs = ours("warm"), papermills()
+        what = "16 runs, pandas and scikit-learn, {} kernels"
+        row("sweeps", what.format("warm"), warm, theirs, "s", "≤ 0.333", against="papermill")
+        row("sweeps", what.format("cold"), ours("cold"), theirs, "s", "", against="papermill")
 
 
 if __name__ == "__main__":
