@@ -48,13 +48,16 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
         os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+        # Compiled, as what is installed is; both sides run once before.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(name) / "compiled")
         parameters = new_code_cell("depth: int = 1\nrate: float = 0.1", metadata={"tags": ["parameters"]})
         nb = new_notebook(cells=[parameters, *map(new_code_cell, CELLS)], metadata=KERNEL)
         nbformat.write(nb, "in.ipynb")
         project = Project.open(Path(name))
         words = {"depth": ",".join(map(str, DEPTHS)), "rate": ",".join(map(str, RATES))}
 
-        def ours(kernels: str) -> float:
+        def ours(kernels: str, words: dict[str, str] = words) -> float:
             began = time.perf_counter()
             with open_target("local", project, workers=2, kernels=kernels) as target:
                 found = sweep(Path("in.ipynb"), words, project=project, target=target, fresh=True)
@@ -68,6 +71,8 @@ def main() -> None:
                 pool.map(one, [(depth, rate) for depth in DEPTHS for rate in RATES], chunksize=1)
             return time.perf_counter() - began
 
+        ours("warm", {"depth": "1"})
+        one((1, 0.1))
         warm, theirs = ours("warm"), papermills()
         what = "16 runs, pandas and scikit-learn, {} kernels"
         row("sweeps", what.format("warm"), warm, theirs, "s", "≤ 0.333", against="papermill")
