@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import os
 import shutil
 import tempfile
 import threading
@@ -227,7 +226,7 @@ class Guest:
 
     def _run(self, answer: Answer) -> Outcome:
         step = msgspec.structs.replace(self.order.step, secrets=answer.secrets, retries=0)
-        project = Project(self.root, environ={**os.environ, "PYTHONUNBUFFERED": "1"})
+        project = Project(self.root, environ={**Project(self.root).environ, "PYTHONUNBUFFERED": "1"})
         with LocalTarget(self.key, 1) as here:
             handle = here.submit(step, project, self.order.perform, self._heard)
             while True:
