@@ -1,10 +1,11 @@
 """What a cell reads and writes, read off its text; and the graph that cell runs make when their edges are walked back.
 
-`names` reads a cell's syntax tree in the order in which Python would run it; `volatile` reads what in it depends on the
-time, the network, the environment. `graph` knows records only through the look-ups it is given, and walks ``after`` and
-``made`` back; `staleness` holds a notebook as it stands against its records; `slices` finds the cell
-runs that make something, and takes cells apart by `statements`. All are pure: nothing here touches a file, a kernel or
-a user's value.
+`names` says what a cell reads and writes; `reader` walks its syntax tree in the order in which Python would run it.
+What they have to know of magics, of what seeds generators and of blocks that are cut short is in `magics`, `seeds` and
+`flow`. `volatile` reads what in a cell depends on the time, the network, the environment. `graph` knows records only
+through the look-ups it is given, and walks ``after`` and ``made`` back; `staleness` holds a notebook as it stands
+against its records; `slices` finds the cell runs that make something, and takes cells apart by `statements`. All are
+pure: nothing here touches a file, a kernel or a user's value.
 """
 
 from __future__ import annotations

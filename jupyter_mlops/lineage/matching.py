@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from jupyter_mlops.lineage.names import as_python
+from jupyter_mlops.lineage.magics import as_python
 from jupyter_mlops.records import Artifact, CellRun, Digest, Gap
 
 

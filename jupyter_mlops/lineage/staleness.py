@@ -20,8 +20,9 @@ from typing import Any, Final
 
 import msgspec
 
+from jupyter_mlops.lineage.magics import as_python
 from jupyter_mlops.lineage.matching import Cell, Done, fold, match, same_code, says_something
-from jupyter_mlops.lineage.names import CellNames, as_python, names_in
+from jupyter_mlops.lineage.names import CellNames, names_in
 from jupyter_mlops.lineage.volatile import uses_in
 from jupyter_mlops.lineage.wording import COME, HAS, IS, IT, ITIS, TOLD, WAS, N, brief, comes, few, worded
 from jupyter_mlops.records import Artifact, CellRun, Digest, Gap

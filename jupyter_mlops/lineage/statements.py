@@ -14,7 +14,9 @@ from typing import Final
 
 import msgspec
 
-from jupyter_mlops.lineage.names import CellNames, as_python, names_of
+from jupyter_mlops.lineage.magics import as_python
+from jupyter_mlops.lineage.names import CellNames, names_of
+from jupyter_mlops.lineage.seeds import GENERATORS, SEEDING_ALL, SEEDING_PATHS
 
 IMPORT: Final = "import"
 LITERAL: Final = "literal"
@@ -294,15 +296,6 @@ def dotted(node: ast.expr, aliases: Mapping[str, str]) -> str:
 
 # -- seeds and draws -------------------------------------------------------------------------------------------------
 
-_GENERATORS: Final = {
-    "random.seed": "random", "random.setstate": "random", "numpy.random.seed": "numpy.random",
-    "numpy.random.set_state": "numpy.random", "torch.manual_seed": "torch torch.cuda",
-    "torch.random.manual_seed": "torch torch.cuda", "torch.set_rng_state": "torch",
-    "torch.cuda.manual_seed": "torch.cuda", "torch.cuda.manual_seed_all": "torch.cuda",
-}  # fmt: skip
-"""The generators that a call seeds, by its path."""
-_ALL: Final = frozenset({"random", "numpy.random", "torch", "torch.cuda"})
-_SEEDS_ALL: Final = frozenset({"seed_everything", "set_seed", "seed_all", "set_random_seed"})
 _DRAWS_NOTHING: Final = frozenset({
     "print", "len", "range", "int", "float", "str", "bool", "list", "dict", "tuple", "set", "sorted", "min", "max",
     "sum", "zip", "enumerate", "abs", "round", "isinstance", "type", "Path", "read_csv", "read_parquet", "read_json",
@@ -345,10 +338,10 @@ def _seeded(
     if not isinstance(call, ast.Call):
         return frozenset()
     path = dotted(call.func, aliases)
-    if path in _GENERATORS:
+    if path in SEEDING_PATHS:
         given = [*call.args, *(keyword.value for keyword in call.keywords)]
         none = not given or (isinstance(given[0], ast.Constant) and given[0].value is None)
-        return frozenset() if none else frozenset(_GENERATORS[path].split())
+        return frozenset() if none else frozenset(SEEDING_PATHS[path].split())
     own = functions.get(path)
     if own is not None and depth:
         local = {**aliases, **_local_aliases(own)}
@@ -356,7 +349,7 @@ def _seeded(
         for part in own.body:
             found |= _seeded(part, local, functions, depth - 1)
         return found
-    return _ALL if path.rpartition(".")[2] in _SEEDS_ALL else frozenset()
+    return frozenset(GENERATORS) if path.rpartition(".")[2] in SEEDING_ALL else frozenset()
 
 
 def _local_aliases(function: ast.FunctionDef) -> dict[str, str]:

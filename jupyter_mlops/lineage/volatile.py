@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from jupyter_mlops.lineage.names import as_python
+from jupyter_mlops.lineage.magics import as_python
 
 
 class Use(msgspec.Struct, frozen=True):

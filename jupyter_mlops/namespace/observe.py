@@ -15,7 +15,7 @@ import msgspec
 
 from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable, numbers, summable
 from jupyter_mlops.lineage import NOTHING, CellNames, names_until
-from jupyter_mlops.lineage.names import BLIND
+from jupyter_mlops.lineage.reader import BLIND
 from jupyter_mlops.namespace.holding import Holders
 from jupyter_mlops.namespace.moments import Lookout, Moment
 from jupyter_mlops.namespace.reach import NOWHERE, Reach, own_state, reach

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from jupyter_mlops.lineage.names import as_python
+from jupyter_mlops.lineage.magics import as_python
 from jupyter_mlops.lineage.statements import LITERAL, Cell, Statement, cell_of
 
 _WIDEST: Final = 20  # lines a value may take: what is longer is data

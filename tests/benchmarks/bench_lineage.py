@@ -14,8 +14,8 @@ import msgspec
 from report import interleaved, row
 
 from jupyter_mlops.lineage import lineage, names_in
+from jupyter_mlops.lineage.magics import as_python
 from jupyter_mlops.lineage.matching import Cell, same_code
-from jupyter_mlops.lineage.names import as_python
 from jupyter_mlops.lineage.staleness import staleness
 from jupyter_mlops.lineage.volatile import _hinted, _imports, _parsed, _read
 from jupyter_mlops.records import Artifact, CellEnded, CellRun, CellStarted, Digest, RunStarted, digest_of

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jupyter_mlops.lineage import names_in, volatile
-from jupyter_mlops.lineage.names import as_python
+from jupyter_mlops.lineage.magics import as_python
 from jupyter_mlops.lineage.slices import slice_of
 from jupyter_mlops.lineage.statements import cell_of
 from jupyter_mlops.namespace import Namespace
