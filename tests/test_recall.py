@@ -455,6 +455,21 @@ def test_what_another_user_or_machine_kept_is_not_recalled(caller: Caller, tmp_p
     assert "was not kept by this user on this machine" in got["why"]["0"][0]
 
 
+def test_a_model_that_was_fitted_is_recalled_and_so_is_a_folder_that_came_and_went(book: Book) -> None:
+    cells = (
+        "import numpy as np\nfrom sklearn.linear_model import LogisticRegression",
+        "X = np.random.default_rng(0).normal(size=(60, 3))\ny = (X[:, 0] > 0).astype(int)",
+        "model = LogisticRegression().fit(X, y)\nprint(model.score(X, y))",
+        "import tempfile, os\nwith tempfile.TemporaryDirectory() as place:\n    os.mkdir(os.path.join(place, 'x'))\n"
+        "del place",
+    )
+    first = book.run(*cells)
+    again = book.run(*cells, "print(model.predict(X[:2]), model.coef_.shape)")
+    assert again.status == "done", again.error
+    assert {2, 3, 4} <= set(again.recalled), again.again
+    assert shown(again)[2] == shown(first)[2]
+
+
 # -- going on with a run -----------------------------------------------------------------------------------------------
 
 LONG = (

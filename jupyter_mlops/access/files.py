@@ -152,7 +152,7 @@ def _path_behind(path: Any, file: Any) -> str | None:
 def _os_open_before(call: Call) -> Any:
     flags = call.args[1] if len(call.args) > 1 else call.kwargs.get("flags", 0)
     writes = bool(flags & (os.O_WRONLY | os.O_RDWR))
-    path = _at(call.args[0] if call.args else call.kwargs.get("path"), call.kwargs.get("dir_fd"))
+    path = at(call.args[0] if call.args else call.kwargs.get("path"), call.kwargs.get("dir_fd"))
     mine = traces() if path is not None else ()
     if writes and path is not None:
         for trace in mine:
@@ -170,8 +170,8 @@ def _os_open_after(call: Call) -> None:
 
 
 def _move_before(call: Call) -> Any:
-    source = _at(call.args[0] if call.args else call.kwargs.get("src"), call.kwargs.get("src_dir_fd"))
-    target = _at(call.args[1] if len(call.args) > 1 else call.kwargs.get("dst"), call.kwargs.get("dst_dir_fd"))
+    source = at(call.args[0] if call.args else call.kwargs.get("src"), call.kwargs.get("src_dir_fd"))
+    target = at(call.args[1] if len(call.args) > 1 else call.kwargs.get("dst"), call.kwargs.get("dst_dir_fd"))
     if source is None or target is None:
         return None
     mine = traces()
@@ -190,7 +190,7 @@ def _move_after(call: Call) -> None:
 
 
 def _remove_before(call: Call) -> Any:
-    path = _at(call.args[0] if call.args else call.kwargs.get("path"), call.kwargs.get("dir_fd"))
+    path = at(call.args[0] if call.args else call.kwargs.get("path"), call.kwargs.get("dir_fd"))
     if path is None:
         return None
     mine = traces()
@@ -210,7 +210,7 @@ def _chdir_before(_call: Call) -> None:
         trace.settle_paths()
 
 
-def _at(path: Any, folder: Any) -> str | None:
+def at(path: Any, folder: Any) -> str | None:
     """A path, relative to an open folder if one is given."""
     found = plain_path(path)
     if found is None or type(folder) is not int or os.path.isabs(found):

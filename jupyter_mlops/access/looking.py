@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from jupyter_mlops.access.files import plain_path
+from jupyter_mlops.access.files import at, plain_path
 from jupyter_mlops.access.tracing import MUTED, Trace, current, problem, traces
 from jupyter_mlops.access.wrapping import Call, place, reporting, when_imported
 from jupyter_mlops.records import digest_of
@@ -214,6 +214,27 @@ def _effect(words: str) -> Any:
     return reporting(before, None)
 
 
+def _entropy(_call: Call) -> None:
+    frame = sys._getframe(2)
+    for trace in traces():
+        # Libraries name their temporary files by it.
+        if trace.looks is not None and _of_user(frame, trace):
+            trace.looks.effects["it asks for fresh entropy"] = None
+
+
+def _rmdir(call: Call) -> None:
+    path = at(call.argument(0, "path"), call.kwargs.get("dir_fd"))
+    if _ours():
+        return
+    for trace in traces():
+        if trace.looks is not None:
+            full = os.path.abspath(path) if path is not None else ""
+            if full in trace.looks.folders:  # one that the cell itself had made
+                del trace.looks.folders[full]
+            else:
+                trace.looks.effects["it removes a folder"] = None
+
+
 def _variable(call: Call) -> None:
     name = call.args[0] if call.args else None
     if type(name) is str and not name.startswith(OURS) and not _ours():
@@ -248,12 +269,12 @@ def _wire_os(module: Any) -> None:
     for name, wrapper in {
         "stat": reporting(_stat), "lstat": reporting(_stat), "access": reporting(_stat), "readlink": reporting(_stat),
         "listdir": reporting(_list), "scandir": reporting(_list), "mkdir": reporting(_mkdir),
-        "rmdir": _effect("it removes a folder"), "symlink": _effect("it makes a link"),
+        "rmdir": reporting(_rmdir), "symlink": _effect("it makes a link"),
         "link": _effect("it makes a link"), "chmod": _effect("it changes the mode of a file"),
         "utime": _effect("it sets the times of a file"), "truncate": _effect("it cuts a file"),
         "mkfifo": _effect("it makes a pipe"), "kill": _effect("it sends a signal"),
         "system": _effect("it runs a program"), "popen": _effect("it runs a program"),
-        "umask": _effect("it changes the modes of the files it makes"), "urandom": _effect("it asks for fresh entropy"),
+        "umask": _effect("it changes the modes of the files it makes"), "urandom": reporting(_entropy),
     }.items():  # fmt: skip
         place(module, name, wrapper)
     for name, wrapper in {"__getitem__": reporting(_variable), "__iter__": reporting(_variables)}.items():

@@ -29,7 +29,7 @@ from jupyter_mlops.values import Layouts, layout
 
 _LARGEST_FILE: Final = 1 << 30
 
-_AT_LEAST: Final = 5.0
+_AT_LEAST: Final = 60.0
 
 _FINE_GAPS: Final = ("outputs are not seen in a terminal",)
 
