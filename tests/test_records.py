@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jupyter_mlops import records
 from jupyter_mlops.records import (
     KINDS,
     Artifact,
@@ -27,6 +26,7 @@ from jupyter_mlops.records import (
     decode,
     digest_of,
     encode,
+    lines,
     plain,
     read_line,
     read_payload,
@@ -66,7 +66,7 @@ def strategy(kind: Any) -> st.SearchStrategy[Any]:
 
 
 def struct(kind: type) -> st.SearchStrategy[Any]:
-    hints = typing.get_type_hints(kind, vars(records))
+    hints = typing.get_type_hints(kind)
     return st.builds(kind, **{name: strategy(hints[name]) for name in kind.__struct_fields__})
 
 
@@ -176,7 +176,7 @@ def test_a_line_of_a_kind_from_the_future_is_kept_without_a_record() -> None:
 
 
 def test_golden_lines_are_written_byte_for_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records.os, "urandom", lambda count: bytes(count))
+    monkeypatch.setattr(lines.os, "urandom", lambda count: bytes(count))
     digest, raw = write_line(
         CellLogged(run=digest_of(b"run"), what="metric", key="loss", value=float("nan"), step=2),
         writer="w", seq=7, prev=digest_of(b"before"), time="2026-01-31T23:59:59.000001Z",

@@ -93,7 +93,7 @@ export class Client {
   }
 }
 
-/** Read the store's spelling of what JSON cannot say; see `plain` in records.py. */
+/** Read the store's spelling of what JSON cannot say; see `plain` in records/spelling.py. */
 export function unspelled(value: unknown): unknown {
   if (typeof value === 'string') {
     return value.startsWith('~') ? unspelledText(value) : value;
