@@ -98,28 +98,21 @@ export class KernelLink implements IDisposable {
     this.comm = comm;
   }
 
+  /** Ask whether it records, and open the comm if so. A later turn takes an earlier one's place, wherever that is. */
   private async greet(kernel: Kernel.IKernelConnection, turn: number): Promise<void> {
-    if (this.greeting) {
+    const found = await kernel.requestInspect({ code: '%mlops', cursor_pos: 4, detail_level: 0 });
+    if (turn !== this.turn || found.content.status !== 'ok' || !found.content.found) {
       return;
     }
-    this.greeting = true;
-    try {
-      const found = await kernel.requestInspect({ code: '%mlops', cursor_pos: 4, detail_level: 0 });
-      if (turn !== this.turn || found.content.status !== 'ok' || !found.content.found) {
-        return;
-      }
-      this.listen(kernel);
-      const open = await kernel.requestCommInfo({ target_name: TARGET });
-      if (turn !== this.turn || !this.comm) {
-        return;
-      }
-      if (open.content.status === 'ok' && TARGET in open.content.comms) {
-        this.comm.send({});
-      } else {
-        this.comm.open({});
-      }
-    } finally {
-      this.greeting = false;
+    this.listen(kernel);
+    const open = await kernel.requestCommInfo({ target_name: TARGET });
+    if (turn !== this.turn || !this.comm) {
+      return;
+    }
+    if (open.content.status === 'ok' && TARGET in open.content.comms) {
+      this.comm.send({});
+    } else {
+      this.comm.open({});
     }
   }
 
@@ -173,7 +166,6 @@ export class KernelLink implements IDisposable {
 
   private comm: Kernel.IComm | null = null;
   private turn = 0;
-  private greeting = false;
   private pending = false;
   private _isDisposed = false;
   private _changed = new Signal<this, void>(this);

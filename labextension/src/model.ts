@@ -174,9 +174,12 @@ export class RowList {
         setTimeout(() => this.next === found.next && void this.fetch(found.next), 0);
       }
     } catch (error) {
-      if (generation === this.generation && error instanceof Refused) {
+      if (!(error instanceof Refused)) {
+        throw error;
+      }
+      if (generation === this.generation) {
         this.problem = error;
-        this.asked = '';
+        this.asked = ''; // it may be asked for again
       }
     } finally {
       if (generation === this.generation) {

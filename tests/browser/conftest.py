@@ -142,7 +142,11 @@ class Desk:
         self.page.goto(f"{self.lab.base}lab/tree/{path}?{'reset&' if reset else ''}token={self.lab.token}")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         if kernel:
-            self.page.wait_for_function(READY)
+            self.ready()
+
+    def ready(self) -> None:
+        """Wait until the kernel takes cells."""
+        self.page.wait_for_function(READY)
 
     def command(self, name: str, **arguments: Any) -> None:
         """Do what a menu or shortcut does."""

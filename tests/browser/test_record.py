@@ -114,6 +114,7 @@ def test_after_a_reload_it_is_all_there_and_goes_on_live(desk: Desk) -> None:
 
     desk.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
     desk.page.locator(".jp-mlops-status", has_text="not recording").wait_for()
+    desk.ready()
     desk.run("load")
     desk.page.locator(".jp-mlops-status", has_text="Record: recording").wait_for()
     desk.run("two")
