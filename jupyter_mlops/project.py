@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jupyter_mlops.store import Store
 
 FOLDER: Final = ".mlops"
+CODE: Final = "JUPYTER_MLOPS_CODE"
+"""The variable that tells a process of the code around it, where that is elsewhere; see `Project.code`."""
 _SETTINGS_LIMIT: Final = 1 << 20
 
 
@@ -207,6 +209,11 @@ class Project:
     def parent_run(self) -> str:
         """The run this process is part of, as a digest; empty where it starts its own."""
         return self.environ.get("JUPYTER_MLOPS_RUN", "")
+
+    @property
+    def code(self) -> str:
+        """The state of the code around this process, as a record, where it can not be seen from here; else empty."""
+        return self.environ.get(CODE, "")
 
     def relative(self, path: str | Path) -> str:
         """A path as records spell it: relative to the root where inside, under ``~`` where in the home folder.

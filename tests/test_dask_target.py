@@ -163,6 +163,9 @@ def test_a_worker_gets_files_by_content_and_gives_back_what_the_notebook_made(
     (root / "empty.txt").touch()
     (root / ".env").write_text("PASSWORD=hunter2hunter2\n")
     subprocess.run(["git", "add", "."], cwd=root, check=True)
+    subprocess.run(["git", "commit", "-qm", "one"], cwd=root, check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True).stdout
+    subprocess.run(["git", "init", "-q"], cwd=cluster.folder, check=True)  # a repository that the worker lies in
     (root / "asked.csv").write_text("x\n1\n")
     (root / "nobody.csv").write_text("x\n2\n")
     mark = tmp_path / "mark"
@@ -211,6 +214,8 @@ def test_a_worker_gets_files_by_content_and_gives_back_what_the_notebook_made(
     assert run is not None
     written = {one.name for cell in project.store.cell_runs(run=run) for one in cell.files_written}
     assert {"made/new.bin", "asked.csv"} <= written
+    states = {cell.started.code for cell in project.store.cell_runs(run=run)} - {None}
+    assert {getattr(project.store.line(one).record, "commit", "") for one in states} == {head.strip()}
 
 
 def test_secrets_are_in_the_kernel_and_nowhere_else(cluster: Cluster, project: Project) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from jupyter_mlops.records import Artifact, CodeState, Digest, Environment
+from jupyter_mlops.records import Artifact, CodeState, Digest, Environment, Gap, RecordInvalid, decode
 
 if TYPE_CHECKING:
     from jupyter_mlops.project import Project
@@ -45,7 +45,7 @@ class Surroundings:
         self.environment: Digest | None = None
         self.code: Digest | None = None
         self._installed: Any = environment.Observer(project.environ, redactor=redactor)
-        self._around: Any = git.Observer(project.root, redactor, store.put)
+        self._around: Any = git.Observer(project.root, redactor, store.put, given=_given(project.code))
         self._written: Environment | None = None
         self._state: CodeState | None = None
         self._modules: dict[str, Digest | None] = {}
@@ -139,6 +139,16 @@ class Surroundings:
         fresh = {name for name in found if not any(name.startswith(f"{one}.") for one in found)} - self._imported
         self._imported |= fresh
         return sorted(fresh)
+
+
+def _given(code: str) -> CodeState | None:
+    """The state of the code as whoever started this process told it; None where it is to be looked for here."""
+    if not code:
+        return None
+    try:
+        return decode(code.encode(), CodeState)
+    except RecordInvalid:
+        return CodeState(gaps=[Gap(subject="code", reason="what was told of it could not be read")])
 
 
 def _file_of(name: str) -> str | None:

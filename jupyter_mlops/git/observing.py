@@ -29,13 +29,17 @@ class Observer:
         As for `Repository.state`; `put` is called from a background thread too.
     interval
         Seconds between two looks at files that changed without a commit.
+    given
+        The state as it is told, where the code's repository is elsewhere: none is looked for here.
     """
 
-    def __init__(self, root: Path, redactor: Redactor, put: Put, *, interval: float = _INTERVAL) -> None:
-        self.repository = Repository.find(root)
+    def __init__(
+        self, root: Path, redactor: Redactor, put: Put, *, interval: float = _INTERVAL, given: CodeState | None = None
+    ) -> None:  # fmt: skip
+        self.repository = Repository.find(root) if given is None else None
         self._redactor, self._put, self._interval = redactor, put, interval
         self._modules = Modules(root, redactor, put)
-        self._state: CodeState | None = None if self.repository else CodeState()
+        self._state: CodeState | None = None if self.repository else given or CodeState()
         self._told: CodeState | None = None
         self._stamp: tuple[Any, ...] = ()
         self._thread: threading.Thread | None = None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import secrets
 import shutil
 import tempfile
 import threading
@@ -28,13 +27,13 @@ import msgspec
 
 from jupyter_mlops.environment import canonical, observe
 from jupyter_mlops.errors import MlopsError, door
-from jupyter_mlops.journal import Adopted
-from jupyter_mlops.records import Digest, Environment, RecordInvalid, decode, encode
+from jupyter_mlops.records import CodeState, Digest, Environment, RecordInvalid, decode, encode
 from jupyter_mlops.targets import Provider, TargetMissing, options
+from jupyter_mlops.targets.attempts import Attempt
 from jupyter_mlops.targets.child import PATIENCE
-from jupyter_mlops.targets.guest import PIECE, Answer, Left, Letter, News, Order, ask, attend, describe
+from jupyter_mlops.targets.guest import Answer, Left, Letter, Order, ask, attend, describe
 from jupyter_mlops.targets.local import cores
-from jupyter_mlops.targets.parcels import Parcel, ParcelInvalid, Sent, inside, pack
+from jupyter_mlops.targets.parcels import Parcel, code_of, pack
 from jupyter_mlops.targets.protocol import Event, Handle, OnEvent, Outcome, Step, tell
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 _TICK: Final = 0.5
 _OFTEN: Final = 1.0
-"""Seconds between two looks at the cluster, and between two fetches of what a running step has put on record."""
+"""Seconds between two looks at the cluster."""
 _TOLD: Final = 8
 """Differences of an environment that are named."""
 
@@ -310,164 +309,6 @@ def _told(found: Iterable[str]) -> str:
     return ", ".join(some[:_TOLD]) + more
 
 
-class _Attempt:
-    """One guest, and what was fetched of its record."""
-
-    def __init__(self, task: _Task, told: Mapping[str, Any], number: int) -> None:
-        self.task, self.number = task, number
-        self.visit, self.worker = str(told["visit"]), str(told["worker"])
-        self.run: Digest | None = None
-        self.began = time.monotonic()
-        self._fetched = 0.0
-        self._journals: dict[str, Adopted] = {}
-        self._rest: dict[str, bytes] = {}
-
-    def ask(self, what: str, *given: Any) -> Any:
-        return self.task.target.ask(self.worker, self.visit, what, *given)
-
-    # -- what it is given --------------------------------------------------------------------------------------------
-
-    def send(self, missing: Iterable[Digest], parcel: Parcel) -> None:
-        """Send what the worker lacks."""
-        by_digest = {one.digest: one for one in parcel.files}
-        pieces: list[tuple[Digest, int, int, bytes]] = []
-        size = 0
-        for digest in missing:
-            one = by_digest[digest]
-            with (self.task.project.root / one.name).open("rb") as file:
-                offset = 0
-                while offset == 0 or offset < one.size:
-                    data = file.read(min(PIECE, one.size - offset))
-                    pieces.append((digest, offset, one.size, data))
-                    size += len(data)
-                    offset += len(data)
-                    if size >= PIECE:
-                        self.ask("put", pieces)
-                        pieces, size = [], 0
-                    if not data:
-                        break  # it is shorter than it was, or empty: the worker sees which
-        if pieces:
-            self.ask("put", pieces)
-
-    # -- what it leaves ----------------------------------------------------------------------------------------------
-
-    def fetch_record(self, *, now: bool = False) -> None:
-        """Bring home what is on record there, unless that was done a moment ago."""
-        if not now and time.monotonic() < self._fetched + _OFTEN:
-            return
-        store = self.task.project.store
-        news = decode(self.ask("news"), News)
-        missing = {digest: size for digest, size in news.objects.items() if not store.has(digest)}
-        for digest, got in self._fetch("object", missing):
-            with got as content:
-                found = store.put(content)
-            if found != digest:
-                # Still being written, or damaged: its journal may name it, and says what it should have been.
-                continue
-        for writer, size in news.journals.items():
-            if writer not in self._journals:
-                self._journals[writer] = store.adopt(writer)
-                self._rest[writer] = b""
-            journal = self._journals[writer]
-            at = journal.size + len(self._rest[writer])
-            for _, data in self._read([("journal", writer, at, size - at)]):
-                whole, newline, rest = (self._rest[writer] + data).rpartition(b"\n")
-                self._rest[writer] = rest
-                journal.add(whole + newline)
-        self._fetched = time.monotonic()
-
-    def fetch_files(self, left: Left) -> list[str]:
-        """Bring home the files it left; what could not be."""
-        root, store = self.task.project.root, self.task.project.store
-        problems, wanted, known = [], {}, {one.name: one for one in left.files}
-        for one in left.files:
-            try:
-                path = inside(root, one.name)
-            except ParcelInvalid as error:
-                problems.append(str(error))
-                continue
-            if store.has(one.digest):
-                _place(path, store.path / "objects" / one.digest[7:9] / one.digest[9:], one)
-            else:
-                wanted[one.name] = one.size
-        for name, got in self._fetch("file", wanted):
-            with got as content:
-                _place(inside(root, name), content, known[name])
-        return problems
-
-    def fetch_versions(self, left: Left) -> None:
-        """Give the versions of models that were registered there their numbers here."""
-        store = self.task.project.store
-        for one in left.versions:
-            move = one.transition
-            if move.ref.startswith("models/") and "@" not in move.ref and not move.refused:
-                store.move(move.ref, msgspec.structs.replace(move, old=store.head(move.ref)))
-
-    def close(self) -> None:
-        """Let go of its journals: the run is over."""
-        journals, self._journals = self._journals, {}
-        for journal in journals.values():
-            journal.close()
-
-    def _fetch(self, kind: str, sizes: Mapping[Any, int]) -> Iterator[tuple[Any, Any]]:
-        """Each of what is wanted, as a file that is there until the next is asked for."""
-        wants = [
-            (kind, str(name), offset, min(PIECE, size - offset))
-            for name, size in sizes.items()
-            for offset in (range(0, size, PIECE) if size else (0,))
-        ]
-        part: tempfile.TemporaryDirectory[str] | None = None
-        for (_, name, offset, length), data in self._read(wants):
-            if part is None:
-                part = tempfile.TemporaryDirectory(prefix="mlops-fetched-")
-            path = Path(part.name) / "content"
-            with path.open("ab") as file:
-                file.write(data)
-            if offset + length >= sizes[name]:
-                yield name, _Content(part, path)
-                part = None
-        if part is not None:
-            part.cleanup()
-
-    def _read(self, wants: Iterable[tuple[str, str, int, int]]) -> Iterator[tuple[tuple[str, str, int, int], bytes]]:
-        some: list[tuple[str, str, int, int]] = []
-        size = 0
-        for want in wants:
-            if some and size + want[3] > PIECE:
-                yield from zip(some, self.ask("read", some), strict=True)
-                some, size = [], 0
-            some.append(want)
-            size += want[3]
-        if some:
-            yield from zip(some, self.ask("read", some), strict=True)
-
-
-class _Content:
-    """A file that was fetched, for as long as it is looked at."""
-
-    def __init__(self, folder: tempfile.TemporaryDirectory[str], path: Path) -> None:
-        self._folder, self._path = folder, path
-
-    def __enter__(self) -> Path:
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
-
-
-def _place(path: Path, content: Path, one: Sent) -> None:
-    """Put a file in its place, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}")
-    try:
-        shutil.copyfile(content, draft)
-        if one.program:
-            draft.chmod(draft.stat().st_mode | 0o111)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 class _Task:
     """A step on its way through a cluster."""
 
@@ -479,9 +320,10 @@ class _Task:
         self.inbox: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
         self.handle = Handle(step, self._end)
         self._future: Any = None
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._attempts = 0
         self._parcel = Parcel(files=[])
+        self._code = CodeState()
         self._workers_given: set[str] = set()
         self._alone = 0.0  # since when there is no worker for it
         self._ended = 0.0  # when it was told to end
@@ -534,6 +376,7 @@ class _Task:
         )
         for one in self._parcel.left:
             self._note(f"not sent: {one}")
+        self._code = code_of(self.project)
         workers = self._workers()
         if isinstance(workers, Outcome):
             return workers
@@ -573,7 +416,8 @@ class _Task:
         self._future, self._workers_given = None, set(workers)
         self.key = self.target.rename(self)
         step = msgspec.structs.replace(self.step, secrets={})
-        order = Order(step=step, perform=self.perform, topic=self.target.topic, files=self._parcel.files)
+        order = Order(step=step, perform=self.perform, topic=self.target.topic, files=self._parcel.files,
+                      code=self._code)  # fmt: skip
         self._future = self.target.client.submit(
             attend, Letter(encode(order)), key=self.key, workers=workers, allow_other_workers=False, pure=False,
             retries=max(0, self.step.retries - self._attempts), priority=self.target.options.priority,
@@ -604,7 +448,7 @@ class _Task:
             if outcome is not None:
                 return outcome
         self._attempts += 1
-        self._attempt = attempt = _Attempt(self, told, self._attempts)
+        self._attempt = attempt = Attempt(self.project, told, self._attempts, self.target.ask)
         try:
             if self._ended:
                 attempt.ask("stop")
@@ -624,14 +468,14 @@ class _Task:
             return self._attempt_lost(f"the worker {attempt.worker} could not be given its files: {error}")
         return None
 
-    def _pass_on(self, attempt: _Attempt, event: Event) -> None:
+    def _pass_on(self, attempt: Attempt, event: Event) -> None:
         attempt.run = event.run or attempt.run
         if event.kind in ("started", "cell ended"):
             with self._tolerated():
                 attempt.fetch_record(now=event.kind == "started")
         tell(self.on_event, msgspec.structs.replace(event, step=self.step.name, attempt=attempt.number))
 
-    def _over(self, attempt: _Attempt) -> Outcome | None:
+    def _over(self, attempt: Attempt) -> Outcome | None:
         """Bring home what an attempt has left; its outcome, if there is to be no other attempt."""
         left = decode(attempt.ask("left"), Left)
         outcome = left.outcome
@@ -726,7 +570,7 @@ class _Task:
             return None
         return self._lost(cause, attempt)
 
-    def _lost(self, cause: str, attempt: _Attempt | None = None) -> Outcome:
+    def _lost(self, cause: str, attempt: Attempt | None = None) -> Outcome:
         attempt = attempt or self._attempt
         run = attempt.run if attempt is not None else None
         if run is not None:

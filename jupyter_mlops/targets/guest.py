@@ -27,8 +27,8 @@ import msgspec
 from jupyter_mlops.environment import observe
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.objects import OBJECT
-from jupyter_mlops.project import FOLDER, Project
-from jupyter_mlops.records import Digest, Transition, decode, encode
+from jupyter_mlops.project import CODE, FOLDER, Project
+from jupyter_mlops.records import CodeState, Digest, Transition, decode, encode
 from jupyter_mlops.store import Store
 from jupyter_mlops.targets.local import LocalTarget
 from jupyter_mlops.targets.parcels import Sent, changed, inside, unpack
@@ -60,12 +60,15 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         Where events are said.
     files
         The files of its project.
+    code
+        The state of the code around it, which can not be seen from here.
     """
 
     step: Step
     perform: str
     topic: str
     files: list[Sent] = []
+    code: CodeState = CodeState()
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -226,7 +229,7 @@ class Guest:
 
     def _run(self, answer: Answer) -> Outcome:
         step = msgspec.structs.replace(self.order.step, secrets=answer.secrets, retries=0)
-        project = Project(self.root, environ={**Project(self.root).environ, "PYTHONUNBUFFERED": "1"})
+        project = Project(self.root, environ={**Project(self.root).environ, CODE: encode(self.order.code).decode()})
         with LocalTarget(self.key, 1) as here:
             handle = here.submit(step, project, self.order.perform, self._heard)
             while True:

@@ -17,7 +17,7 @@ import msgspec
 
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints.files import file_digest
-from jupyter_mlops.records import Digest
+from jupyter_mlops.records import CodeState, Digest, Gap, encode
 
 if TYPE_CHECKING:
     from jupyter_mlops.project import Project
@@ -29,6 +29,8 @@ _APART: Final = frozenset({".mlops", ".git", "__pycache__", ".ipynb_checkpoints"
 _SEEN: Final = 2000
 """Cell runs of a notebook that are looked through for what it read."""
 _NAMED: Final = 5
+_CODE: Final = 60_000
+"""Bytes of a code state that are told: a variable of a process can hold as many."""
 
 
 class ParcelInvalid(MlopsError, ValueError):
@@ -208,6 +210,23 @@ def _visible(root: Path) -> Iterator[Path]:
         folders[:] = sorted(one for one in folders if one not in _APART and not one.startswith("."))
         for name in sorted(names):
             yield Path(folder, name)
+
+
+def code_of(project: Project) -> CodeState:
+    """The commit around a project and what differs from it, kept here: a worker has no repository to look at."""
+    from jupyter_mlops.git import Repository
+
+    repository = Repository.find(project.root)
+    if repository is None:
+        return CodeState()
+    try:
+        found = repository.state(project.redactor(), project.store.put)
+    except Exception as error:  # noqa: BLE001 - a hostile repository did the unforeseen: the step runs, the record says it
+        return CodeState(gaps=[Gap(subject="code", reason=f"could not be read: {type(error).__name__}")])
+    if len(encode(found)) <= _CODE:
+        return found
+    why = Gap(subject="code", reason=f"{len(found.dirty):,} files that differ from the commit were too many to name")
+    return CodeState(commit=found.commit, branch=found.branch, remote=found.remote, gaps=[why])
 
 
 # -- where the step runs ---------------------------------------------------------------------------------------------
