@@ -23,11 +23,11 @@ import pytest
 pytest.importorskip("distributed", reason="distributed is not installed")
 
 from jupyter_mlops import cli
-from jupyter_mlops.pipelines import PERFORM
+from jupyter_mlops.pipelines import PERFORM, run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.targets import Event, Step, Target, TargetMissing, open_target
 from jupyter_mlops.targets.dask import differences
-from jupyter_mlops.targets.parcels import ParcelInvalid, inside
+from jupyter_mlops.targets.parcels import ParcelInvalid, inside, pack
 from jupyter_mlops.testing import TargetSuite
 from jupyter_mlops.widgets import View
 
@@ -239,6 +239,32 @@ def test_secrets_are_in_the_kernel_and_nowhere_else(cluster: Cluster, project: P
     assert secret not in events + known
     for path in (*cluster.folder.rglob("*"), *project.root.rglob("*")):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_what_a_step_is_sent_is_what_it_was_seen_to_read_and_what_is_named_up_to_a_size(
+    project: Project, tmp_path: Path
+) -> None:
+    root = project.root
+    (root / "data").mkdir()
+    for name in ("data/a.csv", "data/b.csv", "said.csv", "extra.yaml", "unread.csv", "private.key", "helping.py"):
+        (root / name).write_text(f"x\n{name}\n")
+    (root / "helping.py").write_text("x = 1\n")
+    (root / "link.csv").symlink_to(root / "private.key")
+    (tmp_path / "outside.csv").write_text("x\n1\n")
+    write(project, f"import helping\nopen('data/a.csv').read()\nopen({str(tmp_path / 'outside.csv')!r}).read()")
+    assert run_notebook(root / "a.ipynb", project=project).status == "done"
+    asked = step(reads=["data/", "link.csv"], parameters={"from": "said.csv", "depth": 3})
+    parcel = pack(project, asked, most=1000, more=["*.yaml"])
+    assert {one.name for one in parcel.files} == {
+        "a.ipynb", "data/a.csv", "data/b.csv", "said.csv", "extra.yaml", "helping.py"
+    }  # fmt: skip
+    left = "\n".join(parcel.left)
+    assert "outside.csv: it is outside of the project" in left
+    assert "link.csv: it is named like a secret" in left
+    assert "unread.csv" in parcel.unasked
+    small = pack(project, asked, most=20, more=["*.yaml"])
+    assert [one.name for one in small.files][:2] == ["a.ipynb", "data/a.csv"]
+    assert "said.csv: with its" in "\n".join(small.left)
 
 
 # -- what is not used ------------------------------------------------------------------------------------------------

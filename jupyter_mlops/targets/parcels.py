@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _APART: Final = frozenset({".mlops", ".git", "__pycache__", ".ipynb_checkpoints"})
 """Folders whose files belong to one place and do not travel."""
-_SEEN: Final = 2000
-"""Cell runs of a notebook that are looked through for what it read."""
 _NAMED: Final = 5
 _CODE: Final = 60_000
 """Bytes of a code state that are told: a variable of a process can hold as many."""
@@ -85,7 +83,11 @@ def pack(project: Project, step: Step, *, most: int, more: Sequence[str] = ()) -
     files: dict[str, Sent] = {}
     left: list[str] = []
     size = 0
-    for name in _wanted(project, step, more):
+    before = _read_before(project, step.notebook)
+    for name in sorted({*step.reads, *before}):
+        if name.startswith("~/") or (os.path.isabs(name) and next(_files(project.root, name), None) is None):
+            left.append(f"{name}: it is outside of the project")
+    for name in _wanted(project, step, before, more):
         if name in files or name == step.output or _APART.intersection(PurePosixPath(name).parts):
             continue
         path = project.root / name
@@ -117,9 +119,9 @@ def _secret(name: str, redactor: Any) -> bool:
     return holds_credentials(name) or redactor.text(name)[1] > 0
 
 
-def _wanted(project: Project, step: Step, more: Sequence[str]) -> Iterator[str]:
+def _wanted(project: Project, step: Step, before: Sequence[str], more: Sequence[str]) -> Iterator[str]:
     """Names of files from the project's root, the ones that are needed most first; each that is there."""
-    named = [step.notebook, *step.reads, *_read_before(project, step.notebook)]
+    named = [step.notebook, *step.reads, *before]
     folder = PurePosixPath(step.notebook).parent
     for text in _texts(step.parameters):  # a kernel runs in its notebook's folder
         named += [text, (folder / text).as_posix()] if text and len(text) < 1024 and "\0" not in text else []
@@ -150,15 +152,15 @@ def _files(root: Path, name: str) -> Iterator[str]:
                 yield Path(folder, one).relative_to(root).as_posix()
 
 
-def _read_before(project: Project, notebook: str) -> Iterator[str]:
+def _read_before(project: Project, notebook: str) -> list[str]:
     """What the notebook's last run, headless or a session, was seen to read."""
-    last: Digest | None = None
-    for one in project.store.cell_runs(notebook=notebook, limit=_SEEN):
-        last = last or one.started.run
-        if one.started.run != last:
-            return
+    last = project.store.cell_runs(notebook=notebook, limit=1)
+    found: dict[str, None] = {}
+    for one in project.store.cell_runs(run=last[0].started.run, notebook=notebook) if last else ():
         for artifact in (*one.files_read, *(one.ended.modules if one.ended is not None else ())):
-            yield f"{artifact.name}/" if artifact.type == "folder" else artifact.name
+            if artifact.kind in ("file", "module") and not artifact.name.startswith("package:"):
+                found[f"{artifact.name}/" if artifact.type == "folder" else artifact.name] = None
+    return list(found)
 
 
 def _texts(value: Any) -> Iterator[str]:
