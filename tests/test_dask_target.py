@@ -499,7 +499,7 @@ def test_the_flights_run_as_a_pipeline_on_the_cluster_and_are_not_run_again(
         "    reads: [data/flights.parquet, models/late.skops]\n"
     )
     monkeypatch.chdir(project.root)
-    # Workers with the variables of the one who asks: a step that reads all of them is skipped only where they are equal.
+    # Workers with the variables of the one who asks: a step that reads all of them is skipped where they are equal.
     with started(tmp_path_factory.mktemp("flights"), 2) as cluster:
         (project.root / "pyproject.toml").write_text(
             f'[tool.jupyter-mlops.targets.there]\nkind = "dask"\naddress = "{cluster.address}"\n'
