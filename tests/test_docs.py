@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from jupyter_mlops import cli
 from jupyter_mlops.project import Settings
@@ -25,6 +26,17 @@ def test_every_verb_has_help_and_is_written_down(name: str, command: click.Comma
     assert command.help.rstrip().endswith((".", "?"))
     words = name if command.name == name else f"{name} {command.name}"
     assert re.search(rf"mlops {words}\b", (ROOT / "docs" / "commands.md").read_text())
+
+
+@pytest.mark.parametrize("name", cli.mlops.commands)
+def test_help_of_a_verb_can_be_read_and_names_its_words(name: str) -> None:
+    verb = cli.mlops.commands[name]
+    words = list(verb.commands) if isinstance(verb, click.Group) else []
+    for more in ([], *([word] for word in words)):
+        done = CliRunner().invoke(cli.mlops, [name, *more, "--help"])
+        assert (done.exit_code, done.exception) == (0, None)
+        assert done.output.startswith(f"Usage: mlops {' '.join([name, *more])}")
+        assert more or all(re.search(rf"^  {word}\b", done.output, re.MULTILINE) for word in words)
 
 
 def test_help_lists_every_verb_once() -> None:

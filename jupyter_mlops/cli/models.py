@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jupyter_mlops.cli.reading import content
-from jupyter_mlops.cli.tree import Place, Verb, here, mlops
+from jupyter_mlops.cli.tree import Place, Words, here, mlops
 
 if TYPE_CHECKING:
     from jupyter_mlops.registry.contracts import Data
@@ -63,10 +63,9 @@ def models(place: Place, name: str | None) -> View:
     return views.model(place.registry, name, gates=asked)
 
 
-class Asking(click.Group):
+class Asking(Words):
     """The questions that can be asked; without one of their names, that of a model's gates."""
 
-    command_class = Verb
     default = "model"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -96,11 +96,17 @@ class Verb(click.Command):
         return super().invoke(ctx)
 
 
+class Words(click.Group):
+    """A verb that takes another word, as ``env lock``."""
+
+    command_class = Verb
+
+
 class Tree(click.Group):
     """The verbs, in the groups of `GROUPS`."""
 
     command_class = Verb
-    group_class = type
+    group_class = Words
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The verbs in the order of their groups."""
