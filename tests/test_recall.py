@@ -500,7 +500,8 @@ def test_a_failed_run_goes_on_at_the_first_cell_that_must_run(book: Book) -> Non
         assert store.run(failed.run).status == "failed"
 
 
-def test_a_run_whose_kernel_was_killed_goes_on_from_a_shell(book: Book) -> None:
+def test_a_run_whose_kernel_was_killed_goes_on_from_a_shell(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # of both: a cell may depend on it
     book.write(*(one.format(end="os.abort()") for one in LONG))
     killed = book.run()
     assert killed.status == "failed"
@@ -508,7 +509,7 @@ def test_a_run_whose_kernel_was_killed_goes_on_from_a_shell(book: Book) -> None:
     assert killed.run is not None
     done = subprocess.run(
         [sys.executable, "-m", "jupyter_mlops", "resume", killed.run.partition(":")[2][:12], "--json"],
-        cwd=book.folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        cwd=book.folder, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

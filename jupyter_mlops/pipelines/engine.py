@@ -871,9 +871,11 @@ class _Cells:
         info = reply.get("language_info") or {}
         if info:
             self.nb.metadata["language_info"] = info
+        language = str(info.get("name", "")).lower()
+        if self.job.secrets and language == "python":
+            await self._reach_input()
         if self.job.run is None:
             return
-        language = str(info.get("name", "")).lower()
         if language != "python":
             self._gap(f"the kernel's language is {language or 'unknown'}, and only Python's cells are recorded")
             return
@@ -897,6 +899,17 @@ class _Cells:
                 answer = await self._evaluate(teach)
             if answer.get("status") != "ok":
                 raise KernelFailed("the kernel could not be told what to mask", cause=str(answer.get("evalue", "")))
+
+    async def _reach_input(self) -> None:
+        """See that the kernel's questions come through: one that it asks before that channel stands is lost, unsaid."""
+        from nbclient.util import ensure_async
+
+        for patience in (1.0, 3.0, 10.0, _LOAD_LIMIT):
+            with self.client.answering({"": ""}):
+                if await self._evaluate("get_ipython().kernel.getpass(' ')", patience):
+                    return
+            await ensure_async(self.client.km.interrupt_kernel())  # it waits for an answer to what nobody heard
+        raise KernelFailed("the kernel could not be given its secrets", cause="its questions do not come through")
 
     async def _ask_what_is_loaded(self) -> None:
         """Have the kernel keep an object that says what it has loaded."""

@@ -406,7 +406,7 @@ def test_an_index_made_while_files_were_short_hides_nothing_later(store: Store) 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         taken = []
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, hard))
             with contextlib.suppress(OSError):
                 while True:
                     taken.append(os.open("/dev/null", os.O_RDONLY))
