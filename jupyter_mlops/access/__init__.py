@@ -91,8 +91,8 @@ class Access:
     --------
     >>> access = Access(Path("."), redact=lambda text: text)
     >>> trace = access.begin()
-    >>> access.end(trace, budget=0.25)
-    Seen(files_read=[], files_written=[], sources=[], gaps=[], pending=0)
+    >>> access.end(trace, budget=0.25).files_read
+    []
     """
 
     def __init__(
