@@ -73,8 +73,9 @@ export class KernelLink implements IDisposable {
     }
     const turn = ++this.turn;
     try {
-      const info = await kernel.info;
-      if (turn !== this.turn || info.language_info.name !== 'python') {
+      // Not what the kernel says of itself: an answer that was lost while it started would be awaited for ever.
+      const spec = await kernel.spec;
+      if (turn !== this.turn || spec?.language.toLowerCase() !== 'python') {
         return;
       }
       this.listen(kernel);

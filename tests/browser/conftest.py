@@ -23,7 +23,8 @@ READY = """async () => {
   await widget.sessionContext.ready;
   const kernel = widget.sessionContext.session?.kernel;
   if (!kernel) return false;
-  await kernel.info;
+  // A question sent before the kernel's channels stand may stay without answer for good: the page goes on then.
+  await Promise.race([kernel.info, new Promise(done => setTimeout(done, 5000))]);
   return kernel.connectionStatus === 'connected' && kernel.status === 'idle';
 }"""
 """Cells that are run before this is so are dropped without a word."""
@@ -152,6 +153,12 @@ class Desk:
         """Do what a menu or shortcut does."""
         self.page.evaluate(
             "async ([name, words]) => { await window.jupyterapp.commands.execute(name, words); }", [name, arguments]
+        )
+
+    def saved(self) -> Any:
+        """Do something the page remembers, and wait until it has been written: the page writes a little later."""
+        return self.page.expect_response(
+            lambda answer: "/api/workspaces/" in answer.url and answer.request.method == "PUT"
         )
 
     def record(self) -> Any:
