@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -33,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from blake3 import blake3
 
-from jupyter_mlops.journal import is_remote, raw_lines
+from jupyter_mlops.journal import PASSING, is_remote, raw_lines
 from jupyter_mlops.records import Digest, RecordInvalid, decode, read_envelope, read_payload
 
 if TYPE_CHECKING:
@@ -64,8 +63,6 @@ create index artifacts_name on artifacts (name, role);
 create index edges_child on edges (child);
 create index edges_parent on edges (parent);
 """
-PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""What keeps this process from reading any file just now: nothing is wrong with the file, and no answer is complete."""
 _ABOUT: Final = {
     "cell.logged": "cell_run", "cell.ended": "cell_run", "cell.settled": "cell_run", "run.ended": "run"
 }  # fmt: skip
@@ -371,7 +368,9 @@ class Index:
             folder, deep = pending.pop()
             try:
                 entries = list(os.scandir(self.store / folder))
-            except OSError:
+            except OSError as error:
+                if error.errno in PASSING:
+                    raise
                 continue  # not made yet, or not ours to read
             for entry in entries:
                 name = f"{folder}/{entry.name}"

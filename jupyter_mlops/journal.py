@@ -47,6 +47,9 @@ from jupyter_mlops.records import (
 LONGEST_LINE: Final = 64 * 2**20
 """Bytes: a longer line is refused when written and taken for damage when read."""
 
+PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What keeps this process from reading any file just now: nothing is wrong with the file, and no answer is complete."""
+
 _COALESCE: Final = 0.2  # seconds between two syncs: a burst of appends wakes the thread once
 _STUCK: Final = 1.0  # seconds after which a sync or a write counts as hanging
 _CLOSING: Final = 2.0  # seconds that closing waits for the disk
@@ -700,7 +703,9 @@ def alive(path: Path | str) -> bool:
     """Whether the writer of a journal file lives: it holds a lock on it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

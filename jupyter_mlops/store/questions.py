@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.index import PASSING, Index, key, unkey
-from jupyter_mlops.journal import alive
+from jupyter_mlops.index import Index, key, unkey
+from jupyter_mlops.journal import PASSING, alive
 from jupyter_mlops.objects import OBJECT, names
 from jupyter_mlops.records import (
     CellEnded,
