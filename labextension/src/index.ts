@@ -103,15 +103,15 @@ const panel: JupyterFrontEndPlugin<void> = {
     state: IStateDB | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(NAMESPACE);
-    const widget = new RecordPanel(
-      trans,
-      (notebook, cell) => void jump(app, notebook, cell, trans)
-    );
+    const widget = new RecordPanel(trans, {
+      jump: (notebook, cell) => void jump(app, notebook, cell, trans),
+      openFile: path => void app.commands.execute('docmanager:open', { path })
+    });
     widget.title.icon = icon;
     app.shell.add(widget, 'right', { rank: 400, type: 'Record' });
     restorer?.add(widget, PANEL);
     void state?.fetch(`${PANEL}:tab`).then(tab => {
-      if (tab === 'models') {
+      if (typeof tab === 'string') {
         widget.tab = tab;
       }
     });
@@ -137,7 +137,7 @@ const panel: JupyterFrontEndPlugin<void> = {
       execute: args => {
         app.shell.activateById(PANEL);
         if (typeof args.id === 'string' && args.id) {
-          widget.select(args.id);
+          widget.go('timeline', args.id);
         }
       }
     });

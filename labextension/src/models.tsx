@@ -2,50 +2,19 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { Refused } from './client';
+import { useRecord } from './asking';
 import { Facts, Section } from './detail';
-import type { Book } from './model';
 import { AliasRow, Answered, ModelDetail, ModelRow, Step, VersionRow } from './records';
+import type { ITab, ITabProps } from './tabs';
 import { bytes, clean, flat, moment, refusal, short, when } from './words';
 
-export interface IModelsProps {
-  book: Book;
-  trans: TranslationBundle;
-  /** Show a cell run in the timeline. */
-  show: (cellRun: string) => void;
-}
+export const models: ITab = {
+  name: 'models',
+  label: trans => trans.__('Models'),
+  body: Models
+};
 
-/** Fetch something of the record, again whenever more is on record. */
-function useRecord<T>(
-  mark: string | undefined,
-  ask: () => Promise<T>,
-  of: unknown[]
-): [T | null, Refused | null] {
-  const [found, setFound] = React.useState<T | null>(null);
-  const [problem, setProblem] = React.useState<Refused | null>(null);
-  React.useEffect(() => {
-    let gone = false;
-    ask().then(
-      value => {
-        if (!gone) {
-          setFound(value);
-          setProblem(null);
-        }
-      },
-      error => {
-        if (!gone) {
-          setProblem(error instanceof Refused ? error : new Refused('Failed', `${error}`));
-        }
-      }
-    );
-    return () => {
-      gone = true;
-    };
-  }, [mark, ...of]);
-  return [found, problem];
-}
-
-export function Models(props: IModelsProps): JSX.Element {
+function Models(props: ITabProps): JSX.Element {
   const { book, trans } = props;
   const mark = book.overview?.mark;
   const [found, problem] = useRecord(mark, () => book.client.models(book.path), [book, book.path]);
@@ -119,7 +88,7 @@ function ModelHead({ model, trans }: { model: ModelRow; trans: TranslationBundle
   );
 }
 
-function Model(props: IModelsProps & { name: string; close: () => void }): JSX.Element {
+function Model(props: ITabProps & { name: string; close: () => void }): JSX.Element {
   const { book, trans, name } = props;
   const [model, problem] = useRecord<ModelDetail>(
     book.overview?.mark,
@@ -255,7 +224,7 @@ function text(value: unknown): string {
   return value === undefined || value === null ? '' : flat(value);
 }
 
-function Version(props: IModelsProps & { version: VersionRow; open: boolean }): JSX.Element {
+function Version(props: ITabProps & { version: VersionRow; open: boolean }): JSX.Element {
   const { version: one, trans } = props;
   const aliases = one.aliases.map(alias => `@${clean(alias)}`).join(' ');
   const cellRun = one.cell_run;
@@ -277,7 +246,7 @@ function Version(props: IModelsProps & { version: VersionRow; open: boolean }): 
           [
             trans.__('Made by'),
             cellRun ? (
-              <button className="jp-mlops-link" onClick={() => props.show(cellRun)}>
+              <button className="jp-mlops-link" onClick={() => props.go('timeline', cellRun)}>
                 {trans.__('cell run %1', short(cellRun))}
               </button>
             ) : (

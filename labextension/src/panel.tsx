@@ -7,27 +7,35 @@ import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
 import type { Book } from './model';
-import { Models } from './models';
-import { Timeline } from './timeline';
+import { models } from './models';
+import type { ITab, IWanted } from './tabs';
+import { timeline } from './timeline';
 import { clean, refusal } from './words';
+
+/** The tabs, in their order. */
+// prettier-ignore
+const TABS: readonly ITab[] = [
+  timeline,
+  models
+];
 
 export interface IShown {
   book: Book;
   notebook: NotebookPanel;
 }
 
-export type Tab = 'timeline' | 'models';
-
-/** A cell run to select, and a number that makes it another wish than before. */
-interface IWanted {
-  id: string;
-  turn: number;
+/** What the panel has the application do. */
+export interface IActions {
+  /** Go to a cell of a notebook. */
+  jump: (notebook: NotebookPanel, cell: string) => void;
+  /** Open a file of the server. */
+  openFile: (path: string) => void;
 }
 
 export class RecordPanel extends ReactWidget {
   constructor(
     private trans: TranslationBundle,
-    private jump: (notebook: NotebookPanel, cell: string) => void
+    private actions: IActions
   ) {
     super();
     this.id = 'jupyter-mlops-record';
@@ -60,11 +68,13 @@ export class RecordPanel extends ReactWidget {
     this.update();
   }
 
-  /** Show the details of a cell run. */
-  select(id: string): void {
-    this.tab = 'timeline';
-    this.wanted = { id, turn: (this.wanted?.turn ?? 0) + 1 };
-    this.update();
+  /** Show something in a tab, as the details of a cell run in the timeline. */
+  go(tab: string, what: string): void {
+    this.tab = tab;
+    if (this._tab === tab) {
+      this.wanted = { what, turn: ++this.turn };
+      this.update();
+    }
   }
 
   protected override onAfterShow(message: Message): void {
@@ -102,19 +112,20 @@ export class RecordPanel extends ReactWidget {
   }
 
   /** Which tab is shown. */
-  get tab(): Tab {
+  get tab(): string {
     return this._tab;
   }
 
-  set tab(tab: Tab) {
-    if (tab !== this._tab) {
+  set tab(tab: string) {
+    if (tab !== this._tab && TABS.some(one => one.name === tab)) {
       this._tab = tab;
+      this.wanted = null;
       this._tabChanged.emit(tab);
       this.update();
     }
   }
 
-  get tabChanged(): ISignal<this, Tab> {
+  get tabChanged(): ISignal<this, string> {
     return this._tabChanged;
   }
 
@@ -133,35 +144,36 @@ export class RecordPanel extends ReactWidget {
         key={shown.notebook.id}
         {...shown}
         trans={trans}
-        jump={this.jump}
+        actions={this.actions}
         wanted={this.wanted}
         tab={this._tab}
         setTab={tab => {
-          this.wanted = null;
           this.tab = tab;
         }}
-        select={id => this.select(id)}
+        go={(tab, what) => this.go(tab, what)}
       />
     );
   }
 
   private _shown: IShown | null = null;
-  private _tab: Tab = 'timeline';
-  private _tabChanged = new Signal<this, Tab>(this);
+  private _tab = TABS[0].name;
+  private _tabChanged = new Signal<this, string>(this);
   private wanted: IWanted | null = null;
+  private turn = 0;
 }
 
 interface IShownProps extends IShown {
   trans: TranslationBundle;
-  jump: (notebook: NotebookPanel, cell: string) => void;
+  actions: IActions;
   wanted: IWanted | null;
-  tab: Tab;
-  setTab: (tab: Tab) => void;
-  select: (id: string) => void;
+  tab: string;
+  setTab: (tab: string) => void;
+  go: (tab: string, what: string) => void;
 }
 
 function Shown(props: IShownProps): JSX.Element {
-  const { book, notebook, trans, jump, wanted, tab } = props;
+  const { book, notebook, trans, actions, wanted, tab } = props;
+  const Body = (TABS.find(one => one.name === tab) ?? TABS[0]).body;
   const cells = notebook.content.model?.cells;
   const ids = new Set<string>();
   for (let at = 0; cells && at < cells.length; at++) {
@@ -189,17 +201,15 @@ function Shown(props: IShownProps): JSX.Element {
             id="jp-mlops-tab-body"
             aria-labelledby={`jp-mlops-tab-${tab}`}
           >
-            {tab === 'timeline' ? (
-              <Timeline
-                book={book}
-                trans={trans}
-                jump={cell => jump(notebook, cell)}
-                has={cell => ids.has(cell)}
-                wanted={wanted}
-              />
-            ) : (
-              <Models book={book} trans={trans} show={props.select} />
-            )}
+            <Body
+              book={book}
+              trans={trans}
+              jump={cell => actions.jump(notebook, cell)}
+              has={cell => ids.has(cell)}
+              openFile={actions.openFile}
+              wanted={wanted}
+              go={props.go}
+            />
           </div>
         </>
       )}
@@ -208,28 +218,35 @@ function Shown(props: IShownProps): JSX.Element {
 }
 
 function Tabs({ trans, tab, setTab }: IShownProps): JSX.Element {
-  const tabs: [Tab, string][] = [
-    ['timeline', trans.__('Timeline')],
-    ['models', trans.__('Models')]
-  ];
+  const box = React.useRef<HTMLDivElement>(null);
+  React.useLayoutEffect(() => {
+    const chosen = box.current?.querySelector('[aria-selected=true]');
+    chosen?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+  }, [tab]);
   const onKeyDown = (event: React.KeyboardEvent<HTMLElement>) => {
-    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
-    if (step) {
+    const at = TABS.findIndex(one => one.name === tab);
+    const moves: Record<string, number> = {
+      ArrowRight: (at + 1) % TABS.length,
+      ArrowLeft: (at + TABS.length - 1) % TABS.length,
+      Home: 0,
+      End: TABS.length - 1
+    };
+    if (event.key in moves) {
       event.preventDefault();
-      const at = tabs.findIndex(([name]) => name === tab);
-      const to = tabs[(at + step + tabs.length) % tabs.length][0];
+      const to = TABS[moves[event.key]].name;
       setTab(to);
       event.currentTarget.querySelector<HTMLElement>(`#jp-mlops-tab-${to}`)?.focus();
     }
   };
   return (
     <div
+      ref={box}
       className="jp-mlops-tabs"
       role="tablist"
       aria-label={trans.__('Record')}
       onKeyDown={onKeyDown}
     >
-      {tabs.map(([name, label]) => (
+      {TABS.map(({ name, label }) => (
         <button
           key={name}
           id={`jp-mlops-tab-${name}`}
@@ -239,7 +256,7 @@ function Tabs({ trans, tab, setTab }: IShownProps): JSX.Element {
           tabIndex={name === tab ? 0 : -1}
           onClick={() => setTab(name)}
         >
-          {label}
+          {label(trans)}
         </button>
       ))}
     </div>

@@ -3,24 +3,21 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { Refused } from './client';
-import type { Book } from './model';
-import { CellDetail, Row } from './records';
 import { Detail } from './detail';
+import { CellDetail, Row } from './records';
+import type { ITab, ITabProps } from './tabs';
 import { clean, duration, flat, mark, moment, state, when } from './words';
 
 const ROW = 48;
 const SPARE = 6;
 
-export interface ITimelineProps {
-  book: Book;
-  trans: TranslationBundle;
-  jump: (cell: string) => void;
-  has: (cell: string) => boolean;
-  /** A cell run to select, and a number that makes it another wish than before. */
-  wanted: { id: string; turn: number } | null;
-}
+export const timeline: ITab = {
+  name: 'timeline',
+  label: trans => trans.__('Timeline'),
+  body: Timeline
+};
 
-export function Timeline(props: ITimelineProps): JSX.Element {
+function Timeline(props: ITabProps): JSX.Element {
   const { book, trans } = props;
   const [search, setSearch] = React.useState(book.list.filter.search);
   const [status, setStatus] = React.useState(book.list.filter.status);
@@ -37,7 +34,7 @@ export function Timeline(props: ITimelineProps): JSX.Element {
 
   React.useEffect(() => {
     if (props.wanted) {
-      setSelected(props.wanted.id);
+      setSelected(props.wanted.what);
     }
   }, [props.wanted]);
 
@@ -100,7 +97,7 @@ export function Timeline(props: ITimelineProps): JSX.Element {
   );
 }
 
-interface IListProps extends ITimelineProps {
+interface IListProps extends ITabProps {
   active: number;
   setActive: (place: number) => void;
   selected: string | null;
@@ -294,7 +291,7 @@ function RowBody({
   );
 }
 
-interface IDetailsProps extends ITimelineProps {
+interface IDetailsProps extends ITabProps {
   id: string;
   close: () => void;
   select: (id: string) => void;

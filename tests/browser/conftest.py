@@ -206,6 +206,17 @@ class Desk:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
+    def dark(self) -> None:
+        """Change to the dark theme."""
+        self.command("apputils:change-theme", theme="JupyterLab Dark")
+        self.page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
+
+    def violations(self, context: str = ".jp-mlops-panel") -> list[Any]:
+        """What axe finds wrong with a part of the page: the rule, and the elements that break it."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+        found = axe.Axe().run(self.page, context=context).response["violations"]
+        return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+
     def close(self) -> None:
         self.context.close()
 

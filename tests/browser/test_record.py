@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from labs import REPOSITORY
+from payloads import PAYLOADS
 from sklearn.linear_model import LogisticRegression
 
 from jupyter_mlops.records import Artifact, CellEnded, CellLogged, CellStarted, Gap, RunEnded, RunStarted, digest_of
@@ -23,22 +24,6 @@ if TYPE_CHECKING:
     from conftest import Desk
 
 LOAD = "%load_ext jupyter_mlops"
-
-PAYLOADS = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(2)>",
-    "<svg onload=alert(3)>",
-    "javascript:alert(4)",
-    '"><iframe src="http://evil.example/5">',
-    "'-alert(6)-'",
-    "{{constructor.constructor('alert(7)')()}}",
-    "${alert(8)}",
-    "<style>@import 'http://evil.example/9'</style>",
-    "<a href='javascript:alert(10)'>x</a>",
-    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(11)>",
-    "</title></textarea><img src=http://evil.example/12.png>",
-    "\u202e<b>13</b>\x1b[31m\u2066",
-]
 
 
 def test_a_notebook_is_run_and_each_cell_appears_as_it_runs(desk: Desk) -> None:
@@ -247,7 +232,6 @@ def shop(folder: Path, *, name: str = "churn", said: str = "good enough") -> Non
 
 
 def test_a_models_versions_aliases_and_gates_are_read_with_their_evidence(desk: Desk) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     shop(desk.folder)
     desk.write("shop.ipynb", fit="model.fit(X, y)")
     desk.open("shop.ipynb", kernel=False)
@@ -269,10 +253,8 @@ def test_a_models_versions_aliases_and_gates_are_read_with_their_evidence(desk: 
     assert "Set to version 1" in moved.inner_text()
     assert "good enough" in moved.inner_text()
     desk.look("model")
-    found = axe.Axe().run(desk.page, context=".jp-mlops-panel").response["violations"]
-    assert found == [], [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
-    desk.command("apputils:change-theme", theme="JupyterLab Dark")
-    desk.page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
+    assert desk.violations() == []
+    desk.dark()
     desk.look("model-dark")
 
     # where it comes from, and the tab is the same after a reload
@@ -383,7 +365,6 @@ def test_a_server_without_the_extension_is_named_and_the_kernel_still_tells(desk
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_the_panel_is_usable_by_keyboard_and_screen_reader_in_both_themes(desk: Desk, theme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     desk.write("axe.ipynb", **{f"c{number}": f"step({number})" for number in range(20)})
     fill(desk.folder, "axe.ipynb", 60, lambda number: f"step_{number} = work({number})")
     desk.open("axe.ipynb")  # and wait: a notebook takes the focus as it opens
@@ -403,8 +384,7 @@ def test_the_panel_is_usable_by_keyboard_and_screen_reader_in_both_themes(desk: 
     assert "step_58" in chosen.inner_text()
     desk.look(f"theme-{theme.split()[-1].lower()}")
     for context in (".jp-mlops-panel", ".jp-mlops-marks", ".jp-mlops-status"):
-        found = axe.Axe().run(desk.page, context=context).response["violations"]
-        assert found == [], [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+        assert desk.violations(context) == []
     desk.page.keyboard.press("Escape")
     details.wait_for(state="detached")
     assert (desk.problems, desk.strays) == ([], [])
