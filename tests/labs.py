@@ -22,9 +22,20 @@ BUILT = REPOSITORY / "jupyter_mlops" / "labextension"
 
 
 class Lab:
-    """A JupyterLab server of this very source, that serves `root`."""
+    """A JupyterLab server of this very source, that serves `root`.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder
+        An empty folder for all of it.
+    app
+        `jupyterlab`, or `notebook` for Notebook 7.
+    over
+        A folder with packages in it that take the place of those that are installed, or join them.
+    """
+
+    def __init__(self, folder: Path, *, app: str = "jupyterlab", over: Path | None = None) -> None:
+        self.app = app
         self.root = folder / "root"
         self.root.mkdir()
         self.token = secrets.token_hex(16)
@@ -53,8 +64,16 @@ class Lab:
             },
             "JUPYTER_CONFIG_DIR": str(config),
             "JUPYTER_PATH": str(folder / "path"),
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join(
+                [*([str(over)] if over else []), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+            ),
         }  # fmt: skip
+        if over:
+            environ["JUPYTER_PATH"] += os.pathsep + str(over / "share" / "jupyter")
+            environ["JUPYTER_CONFIG_PATH"] = str(over / "etc" / "jupyter")
+            if (over / "share" / "jupyter" / "lab").is_dir():
+                environ["JUPYTERLAB_DIR"] = str(over / "share" / "jupyter" / "lab")
+        own = "LabApp" if app == "jupyterlab" else "JupyterNotebookApp"
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -62,10 +81,10 @@ class Lab:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [
-                    sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+                    sys.executable, "-m", app, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
                     f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}",
                     "--ServerApp.base_url=/user/alice/", "--ServerApp.allow_unauthenticated_access=False",
-                    f"--IdentityProvider.token={self.token}", "--LabApp.expose_app_in_browser=True",
+                    f"--IdentityProvider.token={self.token}", f"--{own}.expose_app_in_browser=True",
                     "--LabApp.extension_manager=readonly",
                 ],
                 env=environ, cwd=folder, stdout=log, stderr=subprocess.STDOUT,

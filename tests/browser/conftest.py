@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,6 +41,8 @@ _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="browser")
 
 def there(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Do something in the browser's thread."""
+    if threading.current_thread().name.startswith("browser"):
+        return function(*args, **options)
     return _thread.submit(function, *args, **options).result()
 
 
@@ -140,7 +143,8 @@ class Desk:
     def open(self, name: str, *, kernel: bool = True, reset: bool = True) -> None:
         """Open a notebook, and wait until its kernel takes cells."""
         path = (self.folder / name).relative_to(self.lab.root)
-        self.page.goto(f"{self.lab.base}lab/tree/{path}?{'reset&' if reset else ''}token={self.lab.token}")
+        place = "lab/tree" if self.lab.app == "jupyterlab" else "notebooks"
+        self.page.goto(f"{self.lab.base}{place}/{path}?{'reset&' if reset else ''}token={self.lab.token}")
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         if kernel:
             self.ready()
@@ -222,11 +226,26 @@ class Desk:
 
 
 @pytest.fixture
-def desk(browser: Any, extension: Path, lab: Lab, request: pytest.FixtureRequest) -> Iterator[Desk]:
-    """A window of its own, over a project of its own below the server's folder."""
-    folder = lab.root / f"{request.node.name.split('[')[0][:60]}-{len(list(lab.root.iterdir()))}"
-    folder.mkdir()
-    Store.create(folder / ".mlops").close()
-    one = there(Desk, browser, lab, folder)
-    yield one
-    there(one.close)
+def sit(browser: Any, extension: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Desk]]:
+    """Opens a window before a server: over a project of its own below the server's folder, or over another's."""
+    desks = []
+
+    def down(lab: Lab, beside: Desk | None = None) -> Desk:
+        if beside is None:
+            folder = lab.root / f"{request.node.name.split('[')[0][:60]}-{len(list(lab.root.iterdir()))}"
+            folder.mkdir()
+            Store.create(folder / ".mlops").close()
+        else:
+            folder = beside.folder
+        desks.append(there(Desk, browser, lab, folder))
+        return desks[-1]
+
+    yield down
+    for one in desks:
+        there(one.close)
+
+
+@pytest.fixture
+def desk(sit: Callable[..., Desk], lab: Lab) -> Desk:
+    """A window before the one server that the tests share."""
+    return sit(lab)
