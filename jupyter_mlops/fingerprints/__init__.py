@@ -22,7 +22,6 @@ __all__ = [
     "Fingerprint",
     "Provider",
     "axes",
-    "axis_names",
     "buffers",
     "facts_bytes",
     "file_digest",
@@ -170,5 +169,5 @@ from blake3 import blake3 as _blake3  # noqa: E402
 from jupyter_mlops.fingerprints.code import source_of  # noqa: E402
 from jupyter_mlops.fingerprints.files import file_digest, folder_digest  # noqa: E402
 from jupyter_mlops.fingerprints.providing import Provider, providers  # noqa: E402
-from jupyter_mlops.fingerprints.sharing import axes, axis_names, buffers, immutable  # noqa: E402
+from jupyter_mlops.fingerprints.sharing import axes, buffers, immutable  # noqa: E402
 from jupyter_mlops.fingerprints.summary import numbers, summable, summarise  # noqa: E402

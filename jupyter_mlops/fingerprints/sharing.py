@@ -2,7 +2,7 @@
 
 `immutable` says that a value can never change. `buffers` names the memory and the containers a value is made of: two
 values whose sets meet may change together, whichever of them is named when it happens. `axes` are the indexes of pandas
-that tables may have in common: through a table only the names of these can change, and `axis_names` says what they are.
+that tables may have in common.
 """
 
 from __future__ import annotations
@@ -111,12 +111,7 @@ def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
     if root == "pandas":
         return _pandas(one, kind)
     if root == "pyarrow" and loaded("pyarrow.lib", qualname_of_type(kind)) is kind:
-        held = getattr(one, "columns", None) or getattr(one, "chunks", None)
-        if held is not None:
-            return list(held)
-        if hasattr(one, "buffers"):
-            found.update(buffer.address for buffer in one.buffers() if buffer is not None and buffer.address)
-        return []
+        return _arrow(one, found)
     return _held(one, kind, _NODES - len(found))
 
 
@@ -151,6 +146,19 @@ def _array(np: Any, one: Any, found: set[int]) -> list[Any]:
     return np.ndarray.tolist(one)[:_NODES] if held.kind == "O" and np.ndarray.ndim.__get__(one) == 1 else []
 
 
+def _arrow(one: Any, found: set[int]) -> list[Any]:
+    """Note the addresses of Arrow memory; its parts are objects made for who asks, whose identity says nothing."""
+    parts = [one]
+    while parts and len(found) < _NODES:
+        part = parts.pop()
+        held = getattr(part, "columns", None) or getattr(part, "chunks", None)
+        if held is not None:
+            parts.extend(held)
+        elif hasattr(part, "buffers"):
+            found.update(buffer.address for buffer in part.buffers() if buffer is not None and buffer.address)
+    return []
+
+
 def _of_pandas(kind: type) -> bool:
     name = qualname_of_type(kind)
     return loaded("pandas", name) is kind or loaded("pandas.arrays", name) is kind
@@ -168,6 +176,7 @@ def _pandas(one: Any, kind: type) -> list[Any]:
     parts = [
         state[name] for name in ("_data", "_mask", "_pa_array", "_left", "_right", "_sparse_values") if name in state
     ]
+    parts += state.get("_levels", ())
     held = getattr(one, "_ndarray", None)
     return parts if held is None else [*parts, held]
 
@@ -175,7 +184,7 @@ def _pandas(one: Any, kind: type) -> list[Any]:
 def axes(value: object) -> list[Any]:
     """The indexes of a value of pandas: itself first if it is one, its axes, the categories of its columns.
 
-    Tables share them far more often than data. Pandas itself changes nothing of an index in place but its names.
+    Tables share them far more often than data, and hardly ever change more of them than their names.
     """
     kind = type(value)
     if not _of_pandas(kind):
@@ -194,9 +203,3 @@ def axes(value: object) -> list[Any]:
         if categories is not None and _of_pandas(type(categories)):
             found.append(categories)
     return found
-
-
-def axis_names(index: Any) -> object:
-    """What an index is called: a name, or of levels a tuple of names."""
-    state = index.__dict__
-    return tuple(state["_names"]) if "_names" in state else state.get("_name")

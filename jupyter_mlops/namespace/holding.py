@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Container, Iterable
+from typing import Any, Final
 
-from jupyter_mlops.fingerprints import axis_names, buffers, fingerprint
+from jupyter_mlops.fingerprints import Budget, buffers, fingerprint
 from jupyter_mlops.namespace.reach import Reach
 from jupyter_mlops.records import Digest
+
+_PATIENCE: Final = 0.25  # seconds for the indexes after a cell; of one that has no time it is not known what it is
 
 
 class Holders:
@@ -18,6 +20,7 @@ class Holders:
         self._by_object: dict[int, set[str]] = {}
         self._indexes: dict[int, _Index] = {}
         self._over: dict[int, set[int]] = {}  # which of the indexes lie over a piece of memory
+        self._shared: list[_Index] = []  # by more than one since the last cell
 
     def add(self, name: str, found: Reach) -> None:
         """Take note of what a variable holds."""
@@ -33,8 +36,13 @@ class Holders:
                     continue  # a thread took it away meanwhile
                 known = self._indexes[identity] = _Index(index, ref)
                 for one in known.memory:
-                    self._over.setdefault(one, set()).add(identity)
+                    over = self._over.setdefault(one, set())
+                    over.add(identity)
+                    if len(over) > 1:
+                        self._shared += [known] if len(over) > 2 else map(self._indexes.__getitem__, over)
             known.holders.add(name)
+            if len(known.holders) == 2:
+                self._shared.append(known)
 
     def remove(self, name: str, found: Reach) -> None:
         """Take note that a variable no longer holds this."""
@@ -65,64 +73,112 @@ class Holders:
             self.add(name, new)
 
     def touched(self, reached: Iterable[Reach]) -> dict[str, None]:
-        """The variables that a cell may have changed, given what it reached: each once.
-
-        These are all that hold an object it reached or lie over such memory, and of those that only have an index in
-        common with it, the ones whose index has another name than before.
-        """
+        """The variables that hold an object which a cell reached, or lie over such memory: each once."""
         names: dict[str, None] = {}
         objects: set[int] = set()
-        axes: set[int] = set()
-        written: set[int] = set()
         for one in reached:
-            if not one.objects:
-                continue
             objects |= one.objects
-            axes.update(one.axes)
-            if self._over:
-                written |= one.objects - one.sealed
         if not objects:
             return names
         for key in objects:
             for name in self._by_object.get(key, ()):
                 names[name] = None
-        for key in axes:
-            known = self._indexes.get(key)
-            if known is not None and known.renamed():
-                names.update(dict.fromkeys(known.holders))
-        for key in written & self._over.keys():
-            for identity in self._over[key]:
-                names.update(dict.fromkeys(self._indexes[identity].holders))
+        for identity in self._written(reached):
+            names.update(dict.fromkeys(self._indexes[identity].holders))
         return names
+
+    def moved(self, reached: Iterable[Reach], same: Container[str]) -> dict[str, None]:
+        """Of those that only have an index in common with what a cell reached, the ones whose index it changed.
+
+        Parameters
+        ----------
+        same
+            Variables that were looked at after the cell, and are what they were: then their indexes are, too.
+        """
+        names: dict[str, None] = {}
+        if not self._indexes:
+            return names
+        budget = Budget(_PATIENCE)
+        looked: dict[int, bool] = {}
+
+        def look(identity: int) -> bool:
+            if identity not in looked:
+                known = self._indexes[identity]
+                looked[identity] = not known.held_by(same) and known.moved(budget)
+                if looked[identity]:
+                    names.update(dict.fromkeys(known.holders))
+            return looked[identity]
+
+        for identity in self._written(reached):
+            look(identity)
+        memory: set[int] = set()
+        for one in reached:
+            for identity, ref in one.axes.items():
+                if identity in self._indexes:
+                    memory.update(self._indexes[identity].memory if look(identity) else ())
+                elif (index := ref()) is not None:  # no variable's, such as that of a cell's result
+                    memory |= buffers(index)
+        for key in memory:
+            names.update(dict.fromkeys(self._by_object.get(key, ())))
+            for identity in self._over.get(key, ()):
+                look(identity)
+        shared, self._shared = self._shared, []
+        for known in shared:
+            if known.holders:
+                known.note(budget)
+        return names
+
+    def _written(self, reached: Iterable[Reach]) -> set[int]:
+        """The indexes that lie over memory which a cell may have written otherwise than through an index."""
+        if not self._over:
+            return set()
+        written: set[int] = set()
+        for one in reached:
+            written |= one.objects - one.sealed
+        return set().union(*(self._over[key] for key in written & self._over.keys()))
 
     def clear(self) -> None:
         """Forget everything."""
         self._by_object.clear()
         self._indexes.clear()
         self._over.clear()
+        self._shared.clear()
 
 
 class _Index:
-    """An index that variables have in common: what it was called when it was last seen, its memory, and who has it.
+    """An index of tables: its memory, who has it, and what it was when it was last looked at.
 
-    It says for all of them at once whether they are as they were: none of their data is looked at.
+    It is looked at only where others have it, too, or lie over its memory: it says for all of them at once whether they
+    are as they were, and none of their data is looked at.
     """
 
-    __slots__ = ("called", "holders", "memory", "ref")
+    __slots__ = ("holders", "memory", "ref", "seen")
 
     def __init__(self, index: Any, ref: weakref.ref[Any]) -> None:
         self.ref = ref
         self.holders: set[str] = set()
         self.memory = buffers(index) - {id(index)}
-        self.called: Digest | None = fingerprint(axis_names(index)).digest
+        self.seen: Digest | None = None
 
-    def renamed(self) -> bool:
-        """Whether it is called otherwise than when this was last asked, or by what cannot be told."""
+    def held_by(self, names: Container[str]) -> bool:
+        """Whether one of these has it."""
+        return any(name in names for name in self.holders)
+
+    def note(self, budget: Budget) -> None:
+        """Take note of what it is, where that is not known."""
+        if self.seen is None:
+            self.seen = self._look(budget)
+
+    def moved(self, budget: Budget) -> bool:
+        """Whether it is not what it was when it was last looked at, or that can not be told."""
+        if (was := self.seen) is None:
+            return True
+        self.seen = self._look(budget)
+        return self.seen is None or self.seen != was
+
+    def _look(self, budget: Budget) -> Digest | None:
         index = self.ref()
-        if index is None:
-            return False
-        was, self.called = self.called, fingerprint(axis_names(index)).digest
-        return self.called is None or self.called != was
+        return None if index is None else fingerprint(index, budget=budget).digest
 
 
 def _same_axes(one: Reach, two: Reach) -> bool:

@@ -762,6 +762,7 @@ class _Pass:
         self.outputs: dict[str, Artifact] = {}
         self.late: list[_Late] = []
         self.done: set[str] = set()
+        self.same: set[str] = set()
         self.reached = before.reached
 
     def bind(self, name: str, *, sure: bool) -> None:
@@ -784,8 +785,12 @@ class _Pass:
             self.late.append(_Late(name, id(value), self.cell_run, bound=True, old=None))
 
     def share(self) -> None:
-        """Look again at every variable that shares an object with what the cell mentions."""
-        for name in self.of._holders.touched(self.reached):
+        """Look again at every variable that shares an object with what the cell mentions, or an index it changed."""
+        self._again(self.of._holders.touched(self.reached))
+        self._again(self.of._holders.moved(self.reached, self.same))
+
+    def _again(self, names: Iterable[str]) -> None:
+        for name in names:
             if name not in self.done and name in self.now:
                 self.look_again(name)
 
@@ -797,10 +802,12 @@ class _Pass:
         if entry.constant:
             return
         if of._unchanged(entry, value, self.budget):
+            self.same.add(name)
             self.refresh(name, entry, value)
             return
         artifact = of._artifact(name, value, self.budget, self.seen, self.facts)
         if artifact.digest is not None and artifact.digest == entry.artifact.digest:
+            self.same.add(name)
             self.refresh(name, entry, value)
         elif artifact.digest is None and entry.artifact.digest is None and not _late(artifact):
             # its content cannot tell: whoever reads it next builds on this cell as well, and so on those before it

@@ -3,7 +3,7 @@
 Two variables share when they hold on to one object: a list in a dict, an array and a view of it, a default argument, an
 attribute. Objects are followed by Python's own garbage collector (`gc.get_referents`), which calls no code of theirs;
 what it cannot see, the buffer under an array or a frame, `fingerprints.buffers` knows. The indexes of tables stand
-apart: parts of one table share them though no data, and through a table only their names are changed.
+apart: parts of one table share them though no data, and are seldom changed through it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reach(NamedTuple):
     axes
         The indexes of its tables, by identity, and those it holds by themselves.
     sealed
-        Of `objects`, the memory that only an index leads to: through an index nobody writes.
+        Of `objects`, the memory that only an index leads to.
     """
 
     objects: frozenset[int]
