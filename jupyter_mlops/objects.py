@@ -3,6 +3,8 @@
 A new object is written under ``tmp/``, under a name that says which process of which machine writes it, and renamed
 into place; what writers that died have left there is swept when a store is opened. A name proves nothing of what a
 power cut has left under it, so an object is believed to be there only where its size is right.
+
+Files of the user's are put in their place in the same way, from drafts beside them: `replace_file`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -335,7 +337,8 @@ def write(path: str, data: bytes | bytearray | memoryview | Iterator[bytes], *, 
         finally:
             os.close(fd)
     except BaseException:
-        with contextlib.suppress(OSError):
+        # Whatever ends it, an interrupt too: a part of a file must not lie about under a name of ours.
+        with contextlib.suppress(OSError):  # the first error is the one to hear about
             os.unlink(path)
         raise
 
@@ -354,6 +357,62 @@ def write_new(folder: Path, name: str, data: bytes) -> None:
         os.unlink(temporary)
 
 
+def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool, mode: int | None = None) -> None:
+    """Put bytes in a file's place at once: whoever looks finds the old ones or the new ones, never a part.
+
+    Where we may, the owner of the file that was there is kept.
+
+    Parameters
+    ----------
+    durable
+        Sync before renaming, so that a power cut can not leave an empty file.
+    mode
+        The permissions it gets; without, those of the file that was there.
+    """
+    draft = _draft(path, os.getpid())
+    try:
+        found: os.stat_result | None = path.lstat()
+    except FileNotFoundError:
+        found = None
+    if mode is None and found is not None:
+        mode = stat.S_IMODE(found.st_mode)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(draft, flags, 0o666 if mode is None else 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            mine = os.fstat(descriptor)
+            if found is not None and (found.st_uid, found.st_gid) != (mine.st_uid, mine.st_gid):
+                with contextlib.suppress(PermissionError):  # only root may give files away
+                    os.fchown(descriptor, found.st_uid, found.st_gid)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
+            file.writelines(parts)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
+        os.replace(draft, path)
+    except BaseException:
+        # Whatever ends it, an interrupt too: no draft of a writer that lives may lie beside the user's files.
+        with contextlib.suppress(OSError):  # the first error is the one to hear about
+            draft.unlink()
+        raise
+
+
+def sweep_drafts(path: Path) -> None:
+    """Remove drafts of this file whose writer was killed while writing."""
+    import glob
+
+    for draft in path.parent.glob(f".{glob.escape(path.name[:200])}.*.draft"):
+        pid = draft.name.rsplit(".", 2)[-2]
+        if pid.isdecimal() and int(pid) != os.getpid() and not _lives(int(pid)):
+            with contextlib.suppress(OSError):  # somebody else was quicker
+                draft.unlink()
+
+
+def _draft(path: Path, pid: int) -> Path:
+    return path.with_name(f".{path.name[:200]}.{pid}.draft")
+
+
 def _host() -> str:
     return blake3(os.uname().nodename.encode()).hexdigest()[:8]
 
@@ -363,6 +422,6 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
-        return True  # somebody else's
+    except (OSError, OverflowError):
+        return True  # somebody else's, or no process's number: whoever put it there is not ours to clean up after
     return True

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from jupyter_mlops import pipelines
+from jupyter_mlops.objects import replace_file
 from jupyter_mlops.pipelines import OutputNotebook, OutputRefused, Parameter, ParametersInvalid
-from jupyter_mlops.pipelines.outputs import output_path, replace_file
+from jupyter_mlops.pipelines.outputs import output_path
 from jupyter_mlops.pipelines.parameters import assigned
 from jupyter_mlops.pipelines.words import parse_yaml
 from jupyter_mlops.project import Project
@@ -352,6 +354,33 @@ def test_a_reader_never_finds_half_a_notebook(tmp_path: Path) -> None:
     thread.join()
     assert reads
     assert [one.name for one in tmp_path.iterdir()] == ["o.ipynb"]
+
+
+def test_a_writing_that_is_interrupted_leaves_the_old_file_and_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "o.ipynb"
+    path.write_text("{}")
+
+    def parts() -> Iterator[bytes]:
+        yield b"half"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(path, parts(), durable=False)
+    assert path.read_text() == "{}"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("there", [None, 0o600])
+def test_a_file_that_is_put_in_its_place_has_the_mode_that_is_asked_for(tmp_path: Path, there: int | None) -> None:
+    path = tmp_path / "made.sh"
+    if there is not None:
+        path.touch(there)
+    before = os.umask(0o077)
+    try:
+        replace_file(path, [b"#!/bin/sh\n"], durable=False, mode=0o755)
+    finally:
+        os.umask(before)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"#!/bin/sh\n", 0o755)
 
 
 def test_the_mode_of_the_file_that_was_there_is_kept(tmp_path: Path) -> None:

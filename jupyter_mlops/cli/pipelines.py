@@ -132,8 +132,8 @@ def show(place: Place, file: Path, mermaid: bool, output: Path | None) -> View |
 @here
 def export(place: Place, file: Path, to_github: bool, output: Path | None, keep_going: bool) -> str:  # noqa: ARG001 - the only form there is
     """Write a pipeline as a workflow that runs it at every push."""
+    from jupyter_mlops.objects import replace_file
     from jupyter_mlops.pipelines import exporting, graph
-    from jupyter_mlops.pipelines.outputs import replace_file
 
     text = exporting.github(place.project, graph.read(file), keep_going=keep_going)
     if output is None:

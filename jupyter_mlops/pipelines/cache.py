@@ -23,8 +23,8 @@ from jupyter_mlops.access.looking import kind_of, listing_of, stat_of
 from jupyter_mlops.environment.loaded import Loaded, changed
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints.files import Signature, file_digest, folder_digest, racy, signature
+from jupyter_mlops.objects import replace_file
 from jupyter_mlops.pipelines.basis import FORMAT, Basis, code_digest, machine_here, name_of, recorded, startup_files
-from jupyter_mlops.pipelines.outputs import replace_file
 from jupyter_mlops.pipelines.parameters import read_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, Digest, RecordInvalid, decode, digest_of

@@ -20,7 +20,7 @@ import msgspec
 
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.fingerprints.files import Signature, signature
-from jupyter_mlops.pipelines.outputs import replace_file
+from jupyter_mlops.objects import replace_file
 from jupyter_mlops.pipelines.words import parse_yaml
 from jupyter_mlops.records import Artifact, CellRun, Run
 

@@ -11,7 +11,6 @@ The bytes are those of ``nbformat.write`` (asserted by a property test), but for
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -28,6 +27,7 @@ import msgspec
 from blake3 import blake3
 
 from jupyter_mlops.errors import MlopsError, WrongUse
+from jupyter_mlops.objects import replace_file, sweep_drafts
 from jupyter_mlops.records import Digest
 
 _log = logging.getLogger("jupyter_mlops")
@@ -173,7 +173,7 @@ class OutputNotebook:
         # By identity of the output, which is kept alive here so that its identity stays its own.
         self._encoded: dict[int, _Held] = {}
         if path is not None:
-            _sweep(path)
+            sweep_drafts(path)
 
     def changed(self) -> None:
         """Say that the notebook has changed; it is written if that is due."""
@@ -422,66 +422,3 @@ def _digest(parts: Iterable[bytes]) -> Digest:
     for part in parts:
         hasher.update(part)
     return Digest("blake3:" + hasher.hexdigest())
-
-
-def replace_file(path: Path, parts: Iterable[bytes], *, durable: bool) -> None:
-    """Put bytes in a file's place at once: whoever looks finds the old ones or the new ones, never a part.
-
-    Mode and, where we may, owner of the file that was there are kept.
-
-    Parameters
-    ----------
-    durable
-        Sync before renaming, so that a power cut can not leave an empty file.
-    """
-    draft = _draft(path, os.getpid())
-    try:
-        found: os.stat_result | None = path.lstat()
-    except FileNotFoundError:
-        found = None
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o666)
-    try:
-        with open(descriptor, "wb") as file:
-            if found is not None:
-                if (found.st_uid, found.st_gid) != (os.fstat(descriptor).st_uid, os.fstat(descriptor).st_gid):
-                    with contextlib.suppress(PermissionError):  # only root may give files away
-                        os.fchown(descriptor, found.st_uid, found.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
-            file.writelines(parts)
-            if durable:
-                file.flush()
-                os.fsync(descriptor)
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to hear about
-            draft.unlink()
-        raise
-
-
-def _draft(path: Path, pid: int) -> Path:
-    return path.with_name(f".{path.name[:200]}.{pid}.draft")
-
-
-def _sweep(path: Path) -> None:
-    """Remove drafts of this file whose writer was killed while writing."""
-    for draft in path.parent.glob(f".{_escape(path.name[:200])}.*.draft"):
-        pid = draft.name.rsplit(".", 2)[-2]
-        if pid.isdecimal() and int(pid) != os.getpid() and not _alive(int(pid)):
-            with contextlib.suppress(OSError):  # somebody else was quicker
-                draft.unlink()
-
-
-def _escape(name: str) -> str:
-    import glob
-
-    return glob.escape(name)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True

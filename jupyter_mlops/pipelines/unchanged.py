@@ -19,6 +19,7 @@ import msgspec
 from blake3 import blake3
 
 from jupyter_mlops import __version__
+from jupyter_mlops.objects import replace_file
 
 if TYPE_CHECKING:
     from jupyter_mlops.pipelines.cache import Cache
@@ -118,9 +119,7 @@ def remember(
         )  # fmt: skip
         raw = msgspec.msgpack.encode(note)
         path = place(project.store.path, pipeline.file, words_of(wanted))
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        draft.write_bytes(blake3(raw).hexdigest().encode() + raw)
-        os.replace(draft, path)
+        replace_file(path, [blake3(raw).hexdigest().encode(), raw], durable=False)
 
 
 def words_of(wanted: Wanted) -> list[Any]:

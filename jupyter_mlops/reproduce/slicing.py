@@ -434,7 +434,8 @@ def write(path: Path, book: Mapping[str, Any], *, force: bool = False) -> None:
     OutputRefused
         There is a file already, and `force` is off; or no folder for it.
     """
-    from jupyter_mlops.pipelines.outputs import OutputRefused, check_output, replace_file
+    from jupyter_mlops.objects import replace_file
+    from jupyter_mlops.pipelines.outputs import OutputRefused, check_output
 
     if os.path.lexists(path) and not force:
         raise OutputRefused(f"{path.name} is there already", next="give another name with -o, or --force to replace it")

@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape, quoteattr
 import msgspec
 
 from jupyter_mlops.errors import MlopsError, WrongUse
-from jupyter_mlops.pipelines.outputs import replace_file
+from jupyter_mlops.objects import replace_file
 from jupyter_mlops.pipelines.parameters import INJECTED_TAG, NotebookUnreadable, read_notebook, source_of, tags_of
 from jupyter_mlops.records import short
 from jupyter_mlops.targets.protocol import Outcome

@@ -28,6 +28,7 @@ from jupyter_mlops.lineage import CellNames, names_in
 from jupyter_mlops.lineage.effects import BLIND, Chain, change_of, named_in
 from jupyter_mlops.lineage.volatile import uses_in
 from jupyter_mlops.namespace import Before, codes
+from jupyter_mlops.objects import replace_file
 from jupyter_mlops.records import (
     Artifact,
     CellEnded,
@@ -400,17 +401,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
             return
     except OSError:  # it is not there
         pass
-    temporary = path.with_name(f".{path.name}.mlops-{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # it never was there, or is there for `doctor` to say
-            temporary.unlink()
-        raise
+    replace_file(path, [data], durable=False, mode=mode)
 
 
 def recalls(session: Session, hooks: Hooks, cells: Iterable[str]) -> Recall:
