@@ -443,7 +443,7 @@ def read_table(name: str, source: Path | bytes) -> Any:
     try:
         given = io.BytesIO(source) if isinstance(source, bytes) else source
         return getattr(pd, reader)(given, **({"lines": True} if reader == "read_json" else {}))
-    except Exception as error:
+    except Exception as error:  # each reader says in its own ways that a file is none of its kind, or damaged
         raise WrongUse(f"{name} cannot be read as a table", cause=f"{type(error).__name__}: {error}") from error
 
 

@@ -267,7 +267,7 @@ class Index:
             connection.execute("pragma trusted_schema = off")
             if fresh:
                 connection.executescript(f"begin; {_TABLES} pragma user_version = {SCHEMA}; commit")
-        except BaseException:
+        except BaseException:  # whatever it is, an interrupt too: nobody else knows of the connection yet
             connection.close()
             raise
         self._connection = connection
@@ -407,7 +407,7 @@ class Index:
                     for name in sorted(work):
                         self._read(connection, name, found[name], known.get(name))
                     connection.execute("commit")
-                except BaseException:
+                except BaseException:  # whatever it is, an interrupt too: an open transaction would lock out all others
                     connection.execute("rollback")
                     raise
                 if self._folder is not None and self._folder != _MEMORY:

@@ -674,6 +674,7 @@ def _replace(path: str, pieces: Iterable[bytes], folder: str, *, keep: bool = Fa
         os.replace(temporary, path)
         sync_folder(os.path.dirname(path))
     except BaseException:
+        # Whatever it is, an interrupt too: the lock on a file that took nobody's place must not outlive it.
         os.close(fd)
         with contextlib.suppress(OSError):
             os.unlink(temporary)

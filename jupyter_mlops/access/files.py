@@ -31,7 +31,7 @@ def _open(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str,
         if mode != "r" and (mode != "rb" or "buffering" in kwargs or (len(args) > 2 and args[2] == 1)):
             return _open_otherwise(wrapped, args, kwargs, mode)
         file = wrapped(*args, **kwargs)
-    except BaseException as error:
+    except BaseException as error:  # the user's own error goes on, without our frames
         bare(error)
         _not_there(error, args, kwargs)
         raise
@@ -67,7 +67,7 @@ def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
     try:
         args, kwargs = _with_the_warning(args, kwargs, mode)
         file = wrapped(*args, **kwargs)
-    except BaseException as error:
+    except BaseException as error:  # the user's own error goes on, without our frames
         bare(error)
         if error.__traceback__ is not None and error.__traceback__.tb_frame.f_code is _with_the_warning.__code__:
             bare(error)

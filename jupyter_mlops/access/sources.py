@@ -60,7 +60,7 @@ def _on_execute(name: str) -> tuple[Any, Any]:
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             result = as_caller(sys._getframe(1))(original, (self, *args), kwargs)
-        except BaseException as error:
+        except BaseException as error:  # the user's own error goes on, without our frames
             bare(error, 2)
             raise
         _executed(self.connection, args)
@@ -69,7 +69,7 @@ def _on_execute(name: str) -> tuple[Any, Any]:
     def from_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             result = as_caller(sys._getframe(1))(original, (self.cursor(), *args), kwargs)
-        except BaseException as error:
+        except BaseException as error:  # the user's own error goes on, without our frames
             bare(error, 2)
             raise
         _executed(self, args)
@@ -135,7 +135,7 @@ def _sqlite_connect(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs:
             raise
     try:
         made = as_caller(sys._getframe(1))(wrapped, args, kwargs)
-    except BaseException as error:
+    except BaseException as error:  # the user's own error goes on, without our frames
         bare(error, 2)
         raise
     try:

@@ -172,7 +172,7 @@ def reporting(before: Report | None, after: Report | None = None, *, scope: bool
                 result = _as_caller_with_locals(sys._getframe(1), wrapped, args, kwargs)
             else:
                 result = as_caller(sys._getframe(1))(wrapped, args, kwargs)
-        except BaseException as error:
+        except BaseException as error:  # the user's own error goes on, without our frames
             bare(error, 3 if scope else 2)
             raise
         if after is not None and not silent:

@@ -402,6 +402,7 @@ def _all_or_nothing(space: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        # Whatever it is, an interrupt too: half of one moment and half of another never was.
         for name in space.keys() - before.keys():
             del space[name]
         space.update(before)

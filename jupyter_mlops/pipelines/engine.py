@@ -422,7 +422,7 @@ class MlopsEngine:
             failed = ""
             try:
                 _drive(nb, kernel_name, job, progress_bar, log_output=log_output, options=options)
-            except BaseException as error:
+            except BaseException as error:  # whatever it is, an interrupt too, the run ends on record as what it was
                 failed = f"{type(error).__name__}: {error}"
                 raise
             finally:

@@ -172,7 +172,7 @@ class _Running:
                     self._ended(name, future.result())
             for name, handle in list(self.under_way.values()):
                 self._ended(name, handle.kill())
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, no step goes on without us, and the run ends on record
             self._close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", type(error).__name__)
             raise
         return self._result(interrupted=bool(stop.signum))

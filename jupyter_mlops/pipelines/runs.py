@@ -370,7 +370,7 @@ def _run(
         except PapermillException as error:
             failed = job.seen(str(error))
             raise RunRefused(f"papermill can not run {path.name}", cause=failed) from error
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, an interrupt too, the run ends on record as what it was
             failed = f"{type(error).__name__}: {error}"
             raise
         finally:

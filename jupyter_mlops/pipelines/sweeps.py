@@ -408,6 +408,7 @@ def _run(
                     for _, handle in handles.values():
                         handle.kill()
     except BaseException:
+        # Whatever ends the sweep, an interrupt too, ends its runs: nobody is left who waits for them.
         for _, handle in handles.values():
             handle.kill()
         raise

@@ -316,6 +316,7 @@ def _fork(template: Template, project: Project, environ: Mapping[str, str]) -> F
             cwd=project.root, files=theirs,
         )  # fmt: skip
     except BaseException:
+        # Whatever it is, an interrupt too: without a process nobody will close our ends.
         for descriptor in ours:
             os.close(descriptor)
         raise

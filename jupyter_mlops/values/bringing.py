@@ -94,6 +94,7 @@ class Bringing:
             self.settle()
             return value
         except BaseException:
+            # Whatever it is, an interrupt too: others may be asked for, and must not be given half-made parts of this.
             self._later.clear()
             self._open.clear()
             for number in self._order[mark:]:

@@ -251,7 +251,7 @@ def _keep_pickle(keep: Keeping, value: Any) -> list[Any]:
         pickler.dump(value)
     except NotKept:
         raise
-    except Exception as error:
+    except Exception as error:  # a class may refuse in any way to be pickled
         raise NotKept(f"a {name_of(type(value))} that cannot be pickled ({type(error).__name__})") from error
     keep.swallowed([one for _, one in pickler.memo.copy().values() if one is not value])
     return ["of.pickle", keep.program(sink.getvalue()), pickler.outside]

@@ -111,6 +111,7 @@ class Keeping:
         try:
             return self.operand(value), self.programs
         except BaseException:
+            # Whatever it is, an interrupt too: the manifest may be gone on with, and holds no half of a value.
             del self.nodes[marks[0] :]
             for key in self._order[marks[1] :]:
                 del self._memo[key]

@@ -90,7 +90,7 @@ class Fitting:
                 if name not in sys.modules:
                     try:
                         importlib.import_module(name)
-                    except Exception as error:
+                    except Exception as error:  # somebody else's module may fail in any way
                         raise Again(f"the module {name} cannot be imported ({type(error).__name__})") from error
         for name, value in entry.changed.items():
             if self.ground.keyed(self.session.project.environ.get(name)) != value:

@@ -55,7 +55,7 @@ def dump_pickle(model: object) -> bytes:
 
     try:
         return pickle.dumps(model, protocol=5)
-    except Exception as error:
+    except Exception as error:  # a class may refuse in any way to be pickled
         raise FormatRefused(f"a {class_of(model)} can not be pickled", cause=str(error)[:300]) from error
 
 
@@ -110,7 +110,7 @@ def _provided(point: Any) -> Format:
     try:
         provided = point.load()
         made = provided if isinstance(provided, Format) else provided()
-    except Exception as error:
+    except Exception as error:  # somebody else's module may fail in any way
         raise ProviderBroken(
             f"the format {point.name!r} of {whose} can not be had", cause=f"{type(error).__name__}: {error}"[:300],
             next=f"update {whose}, or uninstall it",
