@@ -13,8 +13,9 @@ import datetime as dt
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from jupyter_mlops.errors import ExtraMissing
 
@@ -115,8 +116,7 @@ def number(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else clean(value)
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """A word with a meaning a colour supports, never replaces: ``good``, ``bad``, ``dim``, ``bold``."""
 
     text: str
@@ -126,16 +126,14 @@ class Mark:
         return self.text
 
 
-@dataclass(frozen=True)
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """Lines of text, kept as they are; `tone` as in `Mark`."""
 
     text: str
     tone: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """Rows under headings. A row's cells are texts or marks; `right` are the columns set to the right."""
 
     headings: Sequence[str]
@@ -143,15 +141,13 @@ class Table:
     right: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """Names and what they are, one a line."""
 
     rows: Sequence[tuple[str, object]]
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True):
     """Lines of two parts: one that is shown whole, and one that gives way where the line is full."""
 
     lines: Sequence[tuple[str, str]]
@@ -160,8 +156,7 @@ class Tree:
 Block = Text | Table | Facts | Tree
 
 
-@dataclass(frozen=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What a command answers: blocks to look at, and the records behind them.
 
     Attributes

@@ -4,8 +4,8 @@ A verb is a function that returns a value, mostly a `View`. In a shell the value
 behind it); in a cell it is returned and shows itself. Exit codes: 0 done, 1 the answer is no, 2 wrong use, 3 could
 not.
 
-`tree` is what verbs hang on; each other module holds the verbs of one group, as help lists them. Here are the two ways
-in: a cell's and a shell's.
+`tree` is what verbs hang on; each other module holds the verbs of one group, as help lists them, and is loaded with the
+first of them that is asked for. Here are the two ways in: a cell's and a shell's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from typing import Any
 
 import click
 
-# Imported for the verbs they hang on the tree.
-from jupyter_mlops.cli import again, environments, keeping, models, pipelines, reading, recording, start  # noqa: F401
 from jupyter_mlops.cli.tree import GROUPS, Place, mlops
 from jupyter_mlops.errors import MlopsError, WrongUse
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,44 @@ GROUPS = {
     "Keep the store": ("fsck", "repair", "scrub", "reindex"),
 }
 """The verbs as help lists them."""
+
+_MODULES: Final = {
+    "Start": "start", "Record": "recording", "Read": "reading", "Run again": "again", "Models": "models",
+    "Keep the store": "keeping",
+}  # fmt: skip
+_HOMES: Final = {verb: _MODULES[title] for title, verbs in GROUPS.items() for verb in verbs} | {
+    "env": "environments", "pipeline": "pipelines",
+}  # fmt: skip
+"""The module of each verb: it is loaded when the verb is asked for, since a command line has one."""
+
+
+class Verbs(MutableMapping[str, click.Command]):
+    """The verbs by name, in the order of `GROUPS`; one is loaded when it is looked at."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, click.Command] = {}
+
+    def __getitem__(self, verb: str) -> click.Command:
+        if verb not in self._loaded:
+            importlib.import_module(f"jupyter_mlops.cli.{_HOMES[verb]}")  # hangs its verbs on the tree
+        return self._loaded[verb]
+
+    def __contains__(self, verb: object) -> bool:
+        return verb in _HOMES
+
+    def __setitem__(self, verb: str, command: click.Command) -> None:
+        if verb not in _HOMES:
+            raise ValueError(f"{verb!r} would not be found: GROUPS does not have it")
+        self._loaded[verb] = command
+
+    def __delitem__(self, verb: str) -> None:
+        del self._loaded[verb]
+
+    def __iter__(self) -> Iterator[str]:
+        return (verb for verbs in GROUPS.values() for verb in verbs)
+
+    def __len__(self) -> int:
+        return len(_HOMES)
 
 
 class Place:
@@ -108,9 +147,13 @@ class Tree(click.Group):
     command_class = Verb
     group_class = Words
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands = Verbs()
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The verbs in the order of their groups."""
-        return [verb for verbs in GROUPS.values() for verb in verbs]
+        return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by group."""
