@@ -359,6 +359,28 @@ class TargetSuite:
         assert {one.run for one in heard if one.kind != "note"} == {outcome.run}
         assert heard[-1].text == "done"
 
+    def test_what_cells_print_is_told_while_they_run(
+        self, target: Target, project: Project, notebook: Callable[..., str], tmp_path: Path
+    ) -> None:
+        go = tmp_path / "go"
+        book = notebook(
+            "a.ipynb", "go = ''",
+            "import os, time\nprint('begun')\nwhile not os.path.exists(go): time.sleep(0.05)\nprint('over', end='')\n7",
+        )  # fmt: skip
+        heard: list[Event] = []
+        step = self.step("a", book, parameters={"go": str(go)}, live=True)
+        handle = target.submit(step, project, PERFORM, heard.append)
+        ends = time.monotonic() + self.limit
+        while not any(one.kind == "output" for one in heard):
+            assert not handle.done(), handle.result().why
+            assert time.monotonic() < ends, "nothing was told while the cell ran"
+            time.sleep(0.05)
+        go.touch()
+        self.done(handle)
+        said = [one for one in heard if one.kind == "output"]
+        assert "".join(one.text for one in said) == "begun\nover\n7\n"
+        assert {(one.step, one.attempt, one.cell, one.cells) for one in said} == {("a", 1, 3, 3)}
+
     def test_a_listener_that_fails_breaks_nothing(
         self, target: Target, project: Project, notebook: Callable[..., str], caplog: pytest.LogCaptureFixture
     ) -> None:

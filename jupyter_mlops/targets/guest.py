@@ -12,6 +12,7 @@ and everything else is fetched.
 from __future__ import annotations
 
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
 import shutil
@@ -39,6 +40,8 @@ PIECE: Final = 8 * 2**20
 _TICK: Final = 0.25
 _DEPOT: Final = 2 * 2**30
 """Bytes of files that a worker keeps for further steps."""
+_LONG: Final = 2**22
+"""Characters of what cells print that wait to be fetched; of more, the first are left out: the notebook has all."""
 _FULL: Final = 2**20
 """Bytes left on a disk that is called full."""
 
@@ -159,7 +162,7 @@ async def ask(visit: str, what: str, *given: Any) -> dict[str, Any]:
         return {"gone": True}
     calls: dict[str, Callable[..., Any]] = {
         "put": guest.put, "answer": guest.answered, "stop": guest.stop, "news": guest.news, "read": guest.read,
-        "left": guest.what_is_left, "fetched": guest.fetched,
+        "left": guest.what_is_left, "fetched": guest.fetched, "spoken": guest.spoken,
     }  # fmt: skip
     try:
         return {"answer": await asyncio.to_thread(calls[what], *given)}
@@ -198,6 +201,8 @@ class Guest:
         self._turn = threading.Condition()
         self._answer: Answer | None = None
         self._stopped = self._fetched = False
+        self._spoken: collections.deque[Event] = collections.deque()
+        self._long = 0
         self._folder: Path | None = None
         self._depot: Store | None = None
 
@@ -244,7 +249,16 @@ class Guest:
                     return handle.kill()
 
     def _heard(self, event: Event) -> None:
-        if event.kind != "ended":  # that it is over is said when what it left can be fetched
+        if event.kind == "output":
+            with self._turn:
+                first = not self._spoken
+                self._spoken.append(event)
+                self._long += len(event.text)
+                while self._long > _LONG and len(self._spoken) > 1:
+                    self._long -= len(self._spoken.popleft().text)
+            if first:
+                self._say("spoke")
+        elif event.kind != "ended":  # that it is over is said when what it left can be fetched
             self._say("event", event=encode(event).decode())
 
     def _explained(self, outcome: Outcome) -> Outcome:
@@ -355,6 +369,12 @@ class Guest:
             if OBJECT.fullmatch(name):
                 objects[Digest(name)] = path.stat().st_size
         return encode(News(journals=journals, objects=objects))
+
+    def spoken(self) -> list[bytes]:
+        """What cells have printed since this was asked."""
+        with self._turn:
+            told, self._spoken, self._long = self._spoken, collections.deque(), 0
+        return [encode(one) for one in told]
 
     def read(self, wants: list[tuple[str, str, int, int]]) -> list[bytes]:
         """Pieces of what is there: what it is, its name, offset, length."""

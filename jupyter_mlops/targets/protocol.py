@@ -54,6 +54,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reads
         Files that it is said to read, spelled like the notebook; a folder's ends in ``/``. Where the step runs on this
         machine nothing is made of it.
+    live
+        Whether what its cells print is told of as they print it.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retries: int = 0
     parent: Digest | None = None
     reads: list[str] = []
+    live: bool = False
 
     def __repr__(self) -> str:
         return f"Step({self.name!r}, {self.notebook!r})"
@@ -79,7 +82,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes
     ----------
     kind
-        ``started`` (of each attempt), ``cell began``, ``cell ended``, ``note``, ``ended`` (once, last).
+        ``started`` (of each attempt), ``cell began``, ``output`` (of a step that is `live`), ``cell ended``, ``note``,
+        ``ended`` (once, last).
     step
         The step's name.
     attempt
@@ -89,7 +93,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cell, cells
         Which cell of how many, from 1, and its nbformat id.
     text
-        A note's text; an ending's status.
+        A note's text; an ending's status; what a cell printed, without secrets.
     """
 
     kind: str

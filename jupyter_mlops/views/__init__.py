@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jupyter_mlops.views.cells import cell_runs
     from jupyter_mlops.views.checkpoints import checkpoint_list, checkpointing, returned
-    from jupyter_mlops.views.ci import harmless, on_github, pipeline_told, reporting, wanted
+    from jupyter_mlops.views.ci import harmless, on_github, pipeline_told, reporting, sweep_told, wanted
     from jupyter_mlops.views.diffs import diff, difference
     from jupyter_mlops.views.environments import environment, environment_diff
     from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
     from jupyter_mlops.views.pipelines import mermaid, pipeline_found, pipeline_run, pipeline_shown
-    from jupyter_mlops.views.progress import watching
+    from jupyter_mlops.views.progress import telling, watching
     from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
     from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
     from jupyter_mlops.views.runs import due, outcome, parameters, run_list, run_result, step_result, swept, targets
@@ -70,8 +70,10 @@ _HOMES = {
     "status": "start",
     "step_result": "runs",
     "subject": "subjects",
+    "sweep_told": "ci",
     "swept": "runs",
     "targets": "runs",
+    "telling": "progress",
     "verified": "reproducing",
     "wanted": "ci",
     "watching": "progress",
@@ -125,8 +127,10 @@ __all__ = [
     "status",
     "step_result",
     "subject",
+    "sweep_told",
     "swept",
     "targets",
+    "telling",
     "verified",
     "wanted",
     "watching",

@@ -27,12 +27,14 @@ from jupyter_mlops.views.parts import counted, first_line
 from jupyter_mlops.widgets import clean, duration, number
 
 if TYPE_CHECKING:
+    from jupyter_mlops.pipelines import Sweep
     from jupyter_mlops.project import Project
 
 _ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOTE_TAG: Final = "papermill-error-cell-tag"
 _MOST_ROWS: Final = 200
+_MOST_TOLD: Final = 20
 _MOST_TEXT: Final = 20_000
 _SUMMARY_LIMIT: Final = 900_000  # a service takes 1 MiB from a step
 
@@ -136,7 +138,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     lines
         For cells that failed, the line of the notebook's file.
     step
-        What it is called in a pipeline.
+        What it is called in a pipeline or a sweep.
     """
 
     notebook: str
@@ -194,7 +196,8 @@ def _suite(suite: Suite) -> Iterator[str]:
     known |= {f"metric {name}": number(value) for name, value in sorted(outcome.metrics.items())}
     told = "".join(f"<property name={_attribute(name)} value={_attribute(value)}/>" for name, value in known.items())
     yield f"<properties>{told}</properties>"
-    class_ = re.sub(r"[^\w-]+", ".", notebook.removesuffix(".ipynb")).strip(".") or "notebook"
+    # Services tell cases apart by class and name: those of two runs of one notebook must not be taken for one another.
+    class_ = re.sub(r"[^\w-]+", ".", (suite.step or notebook).replace(".ipynb", "")).strip(".") or "notebook"
     for one in suite.cases:
         name = f"[{one.number}] {one.title}"
         open_ = f'<testcase classname={_attribute(class_)} name={_attribute(name)} time="{one.seconds:.3f}"'
@@ -262,6 +265,31 @@ def summary(notebook: str, found: Sequence[Case], outcome: Outcome) -> str:
     ]
     parts += [f"\nand {len(found) - len(shown)} more"] if len(found) > len(shown) else []
     return "\n".join([*parts, "", "</details>", ""])
+
+
+def sweep_summary(found: Sweep, suites: Sequence[Suite]) -> str:
+    """A sweep as Markdown: its table, and of the first that failed how."""
+    done = sum(one.outcome.ok for one in found.points)
+    parts = [
+        f"### {'✅' if found.ok else '❌'} {_code(found.notebook)}: {done} of {counted(len(suites), 'run')} done", "",
+        f"took {duration(found.seconds)}; sweep `{short(found.run)}`", "",
+    ]  # fmt: skip
+    rows = found.rows()
+    names = [name for name in rows[0] if name not in ("notebook", "run", "why")] if rows else []
+    parts += [f"| | {' | '.join(map(_code, names))} |", "|---" * (len(names) + 1) + "|"]
+    # Where there are very many, the best and the first are shown.
+    shown = [place for place in range(len(rows)) if place < _MOST_ROWS or place == found.best]
+    for place in shown:
+        mark = "**best**" if place == found.best else "" if found.points[place].outcome.ok else "❌"
+        values = (duration(value) if name == "seconds" else "" if value is None else _cell(number(value))
+                  for name, value in ((name, rows[place][name]) for name in names))  # fmt: skip
+        parts.append(f"| {mark} | {' | '.join(values)} |")
+    parts += [f"\nand {len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
+    for suite in [one for one in suites if not one.outcome.ok][:_MOST_TOLD]:
+        case = next((one for one in suite.cases if one.status == "failed"), None)
+        why = f"{case.ename}: {case.evalue}\n\n{case.traceback}"[:_MOST_TEXT] if case else _plain(suite.outcome.why)
+        parts += ["", f"**{_cell(suite.step)}**" + (f", {_cell(case.where)}" if case else ""), "", _fenced(why)]
+    return "\n".join([*parts, ""])
 
 
 def _cell(text: str) -> str:
@@ -432,8 +460,18 @@ def _suite_of(project: Project, notebook: Path, output: Path | None, outcome: Ou
     )  # fmt: skip
 
 
-def tell(project: Project, suites: Sequence[Suite], junit_file: Path | None, say: Callable[[str], None]) -> None:
+def tell(
+    project: Project, suites: Sequence[Suite], junit_file: Path | None, say: Callable[[str], None], *,
+    name: str = "mlops run", markdown: Callable[[], str] | None = None,
+) -> None:  # fmt: skip
     """Write what is wanted of runs that are over, and say what a service is to hear.
+
+    Parameters
+    ----------
+    name
+        The command that ran them.
+    markdown
+        The step's summary; that of each run unless given.
 
     Raises
     ------
@@ -442,32 +480,43 @@ def tell(project: Project, suites: Sequence[Suite], junit_file: Path | None, say
     """
     if junit_file is not None:
         try:
-            replace_file(junit_file, [junit(suites)], durable=False)
+            replace_file(junit_file, [junit(suites, name=name)], durable=False)
         except OSError as error:
             raise WrongUse(f"{junit_file} could not be written", cause=str(error)) from error
     environ = project.environ
     if environ.get("GITHUB_STEP_SUMMARY"):
-        text = "\n".join(summary(one.step or one.notebook, one.cases, one.outcome) for one in suites)
-        _append(Path(environ["GITHUB_STEP_SUMMARY"]), text)
+        told = (summary(one.step or one.notebook, one.cases, one.outcome) for one in suites)
+        _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown() if markdown is not None else "\n".join(told))
     if on_github(environ):
-        for suite in suites:
-            for line in _annotations(project, suite):
-                say(line)
+        for line in _annotations(project, suites):
+            say(line)
 
 
-def _annotations(project: Project, suite: Suite) -> Iterator[str]:
-    # As the service spells paths: from where the repository is checked out.
+def _annotations(project: Project, suites: Sequence[Suite]) -> Iterator[str]:
+    """One for each cell that failed; where it failed alike in several runs, one for all of them."""
+    found: dict[tuple[str, int | None, str, str], list[str]] = {}
+    for suite in suites:
+        for one in suite.cases:
+            if one.status == "failed":
+                title, message = f"{one.ename} in cell {one.number}", f"{one.where}\n{one.ename}: {one.evalue}"
+                place = (_file_of(project, suite), suite.lines.get(one.number, 1), title, message)
+                found.setdefault(place, []).append(suite.step)
+        if suite.errors:
+            title = f"the run {suite.outcome.status}"
+            message = _plain(suite.outcome.why)[:2000]
+            found.setdefault((_file_of(project, suite), 1, title, message), []).append(suite.step)
+    for (file, line, title, message), steps in found.items():
+        more = f"\nin {len(steps)} runs: {', '.join(steps)[:500]}" if len(steps) > 1 else ""
+        yield annotation("error", file, line, title, message + more)
+
+
+def _file_of(project: Project, suite: Suite) -> str:
+    """A notebook as the service spells paths: from where the repository is checked out."""
     root, file = project.environ.get("GITHUB_WORKSPACE"), suite.notebook
     full = (project.root / file).resolve()
     if root and full.is_relative_to(Path(root).resolve()):
-        file = full.relative_to(Path(root).resolve()).as_posix()
-    for one in suite.cases:
-        if one.status == "failed":
-            title = f"{one.ename} in cell {one.number}"
-            message = f"{one.where}\n{one.ename}: {one.evalue}"
-            yield annotation("error", file, suite.lines.get(one.number, 1), title, message)
-    if suite.errors:
-        yield annotation("error", file, 1, f"the run {suite.outcome.status}", _plain(suite.outcome.why)[:2000])
+        return full.relative_to(Path(root).resolve()).as_posix()
+    return file
 
 
 def pipeline_told(
@@ -483,10 +532,25 @@ def pipeline_told(
     """
     suites = []
     for step, outcome in outcomes.items():
-        ran = outcome.run is not None and outcome.output
-        output = project.root / outcome.output if ran else None
-        suites.append(_suite_of(project, notebooks[step], output, outcome, step=step))
-    tell(project, suites, junit_file, say)
+        suites.append(_suite_of(project, notebooks[step], _output_of(project, outcome), outcome, step=step))
+    tell(project, suites, junit_file, say, name="mlops pipeline run")
+
+
+def sweep_told(
+    project: Project, notebook: Path, found: Sweep, junit_file: Path | None, say: Callable[[str], None]
+) -> None:
+    """Tell of a sweep that is over: a suite for each run, and one table."""
+    suites = [
+        _suite_of(
+            project, notebook, _output_of(project, one.outcome), one.outcome, step=f"{found.notebook}[{one.name}]"
+        )
+        for one in found.points
+    ]
+    tell(project, suites, junit_file, say, name="mlops sweep", markdown=lambda: sweep_summary(found, suites))
+
+
+def _output_of(project: Project, outcome: Outcome) -> Path | None:
+    return project.root / outcome.output if outcome.run is not None and outcome.output else None
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -1,14 +1,16 @@
-"""How far a headless run is, where somebody looks: overall and in its present cell, and what cells print."""
+"""How far headless runs are, where somebody looks: overall and in the present cell, and what cells print."""
 
 from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from jupyter_mlops.pipelines import printed
 from jupyter_mlops.project import Project
 from jupyter_mlops.targets.protocol import Event
 from jupyter_mlops.views.ci import harmless, on_github
@@ -36,6 +38,23 @@ def watching(notebook: Path, *, in_notebook: bool, progress: bool | None, live: 
     if handle is None and not live:
         return None
     return Watching(notebook.name, handle, (sys.stdout if in_notebook else sys.stderr) if live else None)
+
+
+def telling(*, in_notebook: bool, live: bool, quiet: bool = False) -> Telling | None:
+    """Who prints what steps come to; None where nobody looks.
+
+    Parameters
+    ----------
+    in_notebook
+        Whether it is asked for in a cell.
+    live
+        Whether what cells print is wanted.
+    quiet
+        Whether nothing else is.
+    """
+    if not live and (quiet or in_notebook or not sys.stderr.isatty()):
+        return None
+    return Telling(sys.stdout if in_notebook else sys.stderr, live=live)
 
 
 def _display() -> Any:
@@ -83,14 +102,8 @@ class Watching:
 
     def output(self, output: Mapping[str, Any]) -> None:
         """Something was printed, shown or raised."""
-        kind = output.get("output_type")
-        if kind == "stream":
-            self._print(str(output.get("text", "")))
-        elif kind == "error":
-            self._print(f"{output.get('ename')}: {output.get('evalue')}\n", of_its_own=True)
-        else:
-            text = (output.get("data") or {}).get("text/plain", "")
-            self._print(f"{text}\n", of_its_own=True)
+        text, own = printed(output)
+        self._print(text, of_its_own=own)
 
     def view(self) -> View:
         """How far it is, to look at."""
@@ -117,7 +130,7 @@ class Watching:
         """Print what a notebook says: as text, and so that a service takes no line of it for a command."""
         if self._stream is None or not text:
             return
-        text = clean(_ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"), newlines=True)
+        text = _plain(text)
         if of_its_own and self._open:
             text = f"\n{text}"
         if self._guarded:
@@ -126,3 +139,62 @@ class Watching:
         self._open = not text.endswith("\n")
         self._stream.write(text)
         self._stream.flush()
+
+
+class Telling:
+    """Prints what steps come to, and what their cells print: line by line, each with the step's name before it.
+
+    Steps run side by side, so lines of theirs stand between one another, and no line is of two.
+
+    Parameters
+    ----------
+    stream
+        Where it goes.
+    live
+        Whether what cells print is part of it.
+    """
+
+    def __init__(self, stream: TextIO, *, live: bool) -> None:
+        self._stream, self._live = stream, live
+        self._lock = threading.Lock()
+        self._open = ""  # the step whose line has no end yet
+        self._guarded = on_github(Project(Path()).environ)
+        self._cells: dict[str, int] = {}
+
+    def heard(self, event: Event) -> None:
+        """Something began or ended, or was printed."""
+        with self._lock:
+            if event.kind == "output":
+                if self._live and self._cells.get(event.step) != event.cell:
+                    self._cells[event.step] = event.cell
+                    self._line(event.step, f"[cell {event.cell} of {event.cells}]")
+                self._print(event.step, event.text)
+            elif event.kind in ("started", "ended", "note"):
+                self._cells.pop(event.step, None)
+                self._line(event.step, event.text or event.kind)
+            self._stream.flush()
+
+    def _line(self, step: str, text: str) -> None:
+        self._end()
+        self._stream.write(f"{clean(step)}: {clean(text)}\n")
+
+    def _print(self, step: str, text: str) -> None:
+        for line in _plain(text).splitlines(keepends=True):
+            if self._open != step:
+                self._end()
+                self._stream.write(f"{clean(step)} │ ")
+            elif self._guarded:
+                self._stream.write("│ ")
+            # With the name before it no line begins as a service's commands do; but one kind may stand within a line.
+            self._stream.write(harmless(line) if self._guarded else line)
+            self._open = "" if line.endswith("\n") else step
+
+    def _end(self) -> None:
+        if self._open:
+            self._stream.write("\n")
+            self._open = ""
+
+
+def _plain(text: str) -> str:
+    """What cells print, as text: a line that would be written anew is the next one."""
+    return clean(_ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n"), newlines=True)
