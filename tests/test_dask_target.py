@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from reports import check_structure
 
 pytest.importorskip("distributed", reason="distributed is not installed")
 
@@ -511,9 +512,24 @@ def test_the_flights_run_as_a_pipeline_on_the_cluster_and_are_not_run_again(
         metrics = json.loads((project.root / "reports" / "metrics.json").read_text())
         assert 0.5 < metrics["roc_auc"] < 1
         assert [one.what for one in project.store.fsck() if one.severity == "damage"] == []
+        assert list(cluster.folder.glob("worker-*/**/mlops-depot")), "a worker was sent what it needs"
         again = cli.call(["pipeline", "run", "--target", "there"], cli.Place())
         assert isinstance(again, View)
         assert again.data["status"] == "cached"
+        # Changed in one place, and run again in part, there too; and swept over both workers.
+        file = project.root / "pipeline.yaml"
+        file.write_text(file.read_text().replace("iterations: 10", "iterations: 5"))
+        part = cli.call(["pipeline", "run", "--target", "there", "--junit", "report.xml"], cli.Place())
+        assert isinstance(part, View)
+        assert [one.status for one in part.data["steps"].values()] == ["cached", "done", "done"]
+        assert len(check_structure((project.root / "report.xml").read_bytes()).findall("testsuite")) == 3
+        swept = cli.call(
+            ["sweep", "train.ipynb", "-p", "iterations=5,10", "-p", "train_months=1", "--best", "held_back_loss:min",
+             "--target", "there"], cli.Place()
+        )  # fmt: skip
+        assert isinstance(swept, View)
+        assert [row["status"] for row in swept.data["rows"]] == ["done", "done"]
+        assert swept.data["best"] == 1
 
 
 def test_a_cluster_of_its_own_is_started_and_ended(project: Project) -> None:

@@ -15,6 +15,7 @@ import os
 import pathlib
 import random
 import re
+import subprocess
 import sys
 import threading
 import types
@@ -177,6 +178,52 @@ def test_a_pipeline_and_its_last_step_are_one_again_and_predict_the_same(store: 
 
 
 # -- what was one is one ---------------------------------------------------------------------------------------------
+
+
+def test_classes_of_scikit_learn_come_back_unsealed_just_where_skops_trusts_them() -> None:
+    from sklearn.utils import all_estimators
+    from skops.io import _trusted_types
+
+    from jupyter_mlops.fingerprints.walk import name_of
+    from jupyter_mlops.values import estimators
+    from jupyter_mlops.values.trust import REVIEWED
+
+    assert all(estimators.trusted(kind) for _, kind in all_estimators() if kind.__module__.startswith("sklearn."))
+    theirs = {*_trusted_types.SKLEARN_ESTIMATOR_TYPE_NAMES, *_trusted_types.SKLEARN_INTERNAL_TYPE_NAMES, *REVIEWED}
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "sklearn" and module]
+    kinds = {kind for module in modules for kind in vars(module).values() if isinstance(kind, type)}
+    ours = {name_of(kind) for kind in kinds if estimators.trusted(kind)}
+    assert len(ours) > 200
+    assert ours - theirs == set()
+
+
+def test_keeping_and_bringing_back_estimators_does_not_load_all_of_scikit_learn(tmp_path: pathlib.Path) -> None:
+    program = """if True:
+        import sys
+        from pathlib import Path
+        from sklearn.ensemble import RandomForestClassifier
+        from sklearn.linear_model import LogisticRegression
+        from jupyter_mlops.store import Store
+        from jupyter_mlops.values import bring, keep
+
+        X, y = [[0.0, 1], [1, 0], [2, 1], [3, 0]], [0, 0, 1, 1]
+        forest = RandomForestClassifier(3, random_state=0).fit(X, y)
+        line = LogisticRegression().fit(X, y)
+        loaded = set(sys.modules)
+        with Store.create(Path(sys.argv[1])) as store:
+            kept = keep({"forest": forest, "line": line}, store)
+            back = bring(kept.manifest, store)
+        assert kept.left == {}, kept.left
+        for name, model in (("forest", forest), ("line", line)):
+            assert back[name] is not model
+            assert (back[name].predict_proba(X) == model.predict_proba(X)).all()
+        new = {name for name in set(sys.modules) - loaded if name.partition(".")[0] in ("sklearn", "skops")}
+        assert new == set(), new
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "there")], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_names_for_one_list_are_two_names_for_one_list_again(store: Store) -> None:

@@ -1,31 +1,62 @@
 """scikit-learn's estimators: by class and attributes, so that what they share with other variables stays shared.
 
 Which classes may come back is what skops trusts and what was reviewed for registered models (`trust`). Their compiled
-parts, such as a fitted tree, are skops' own archives, and come back only where they were kept: compiled code follows
-their numbers without looking.
+parts, such as a fitted tree, are sealed, and come back only where they were kept: compiled code follows their numbers
+without looking.
+
+skops itself is not loaded: it imports all of scikit-learn, which takes seconds.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+import re
+from typing import Any, Final
 
-from jupyter_mlops.fingerprints.walk import HEAP, derives, flags_of_type, loaded, mro_of, name_of
+from jupyter_mlops.fingerprints.walk import (
+    HEAP,
+    derives,
+    flags_of_type,
+    loaded,
+    mro_of,
+    name_of,
+)
 from jupyter_mlops.values.bringing import Bringing, maker
+from jupyter_mlops.values.instances import keep_pickle
 from jupyter_mlops.values.keeping import Keeper, Keeping
 from jupyter_mlops.values.manifest import ManifestRefused, NotKept
 from jupyter_mlops.values.plain import entries_of, keep_entries
-from jupyter_mlops.values.trust import REVIEWED, FormatRefused, dump_skops, load_skops
+from jupyter_mlops.values.trust import REVIEWED, load_skops
+
+_INTERNAL: Final = frozenset({
+    *(f"sklearn._loss.link.{name}" for name in (
+        "HalfLogitLink", "IdentityLink", "Interval", "LogitLink", "LogLink", "MultinomialLogit",
+    )),
+    *(f"sklearn._loss.loss.{name}" for name in (
+        "AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfGammaLoss", "HalfMultinomialLoss",
+        "HalfPoissonLoss", "HalfSquaredError", "HuberLoss", "PinballLoss",
+    )),
+})  # fmt: skip
+"""What skops trusts beside public estimators."""
+_OTHERS: Final = re.compile(r"\.(tests|externals|setup|conftest|experimental|estimator_checks)(\.|$)")
+"""Modules in which scikit-learn itself does not look for its estimators."""
+_ABSTRACT: Final = 1 << 20  # of a type's flags
 
 
-@functools.cache
-def trusted() -> frozenset[str]:
-    """Names of the classes whose instances anybody's manifest may have made."""
-    from skops.io import _trusted_types
+def trusted(kind: type) -> bool:
+    """Whether anybody's manifest may have instances made of one of scikit-learn's classes.
 
-    return frozenset(
-        {*_trusted_types.SKLEARN_ESTIMATOR_TYPE_NAMES, *_trusted_types.SKLEARN_INTERNAL_TYPE_NAMES, *REVIEWED}
-    )
+    A public estimator is one as `sklearn.utils.all_estimators` finds them: in a public module, and no base of others.
+    """
+    name = name_of(kind)
+    if name in REVIEWED or name in _INTERNAL:
+        return True
+    base = loaded("sklearn.base", "BaseEstimator")
+    if base is None or kind is base or not derives(kind, base) or flags_of_type(kind) & _ABSTRACT:
+        return False
+    module, _, own = name.rpartition(".")
+    public = module.partition("._")[0]
+    found = not own.startswith("_") and public.startswith("sklearn.") and not _OTHERS.search(public)
+    return found and loaded(public, own) is kind
 
 
 def keeper_for(kind: type, module: str, qualname: str) -> Keeper | None:
@@ -36,7 +67,7 @@ def keeper_for(kind: type, module: str, qualname: str) -> Keeper | None:
         return _keep_bunch if qualname == "Bunch" else None
     if all(base is object or flags_of_type(base) & HEAP for base in mro_of(kind)) and _python(kind):
         return _keep_object
-    return _keep_archive
+    return keep_pickle
 
 
 def _python(kind: type) -> bool:
@@ -51,7 +82,7 @@ def _python(kind: type) -> bool:
 
 def _keep_object(keep: Keeping, value: Any) -> list[Any]:
     name = name_of(type(value))
-    if name not in trusted():
+    if not trusted(type(value)):
         raise NotKept(f"nobody has reviewed {name}")
     return ["sk.object", name, *keep_entries(keep, list(object.__getattribute__(value, "__dict__").items()))]
 
@@ -61,12 +92,14 @@ def _object(bring: Bringing, node: list[Any], number: int) -> Any:
     from jupyter_mlops.values import definitions
 
     name = node[1]
-    if name not in trusted() or not name.startswith("sklearn."):
+    place, _, qualname = name.rpartition(".") if type(name) is str else ("", "", "")
+    if not place.startswith("sklearn.") or _OTHERS.search(place):
         raise ManifestRefused("a kept object is refused", cause="nobody has reviewed its class")
-    place, _, qualname = name.rpartition(".")
     definitions.module(place)
     kind = loaded(place, qualname)
-    if kind is None or keeper_for(kind, place, qualname) is not _keep_object:
+    if definitions.isinstance_of_type(kind) and not trusted(kind):
+        raise ManifestRefused("a kept object is refused", cause="nobody has reviewed its class")
+    if not definitions.isinstance_of_type(kind) or keeper_for(kind, place, qualname) is not _keep_object:
         raise ManifestRefused("a kept object is refused", cause="its class is another by now")
     made = bring.early(number, kind.__new__(kind))
     bring.later(lambda: object.__getattribute__(made, "__dict__").update(entries_of(bring, node, 2)))
@@ -86,13 +119,7 @@ def _bunch(bring: Bringing, node: list[Any], number: int) -> Any:
     return made
 
 
-def _keep_archive(keep: Keeping, value: Any) -> list[Any]:
-    try:
-        return ["sk.archive", keep.program(dump_skops(value))]
-    except FormatRefused as error:
-        raise NotKept(error.cause or error.thing) from error
-
-
 @maker("sk.archive")
 def _archive(bring: Bringing, node: list[Any], _number: int) -> Any:
+    # Written by earlier versions, for compiled parts.
     return load_skops(bring.followed(node[1]), ours=True)

@@ -70,10 +70,10 @@ def keeper_for(kind: type) -> Keeper:
         known.handler_for(kind)
     except NoFingerprint as stop:
         if pickled:
-            return _keep_pickle
+            return keep_pickle
         raise NotKept(stop.reason) from None
     if pickled and any(way in dict_of_type(base) for base in mro_of(kind)[:-1] for way in _STATE):
-        return _keep_pickle  # what it says its state is, is not what it holds
+        return keep_pickle  # what it says its state is, is not what it holds
     return _keep_instance
 
 
@@ -157,13 +157,13 @@ def trusted(kind: type) -> bool:
     """Whether instances of an installed class may be made because anybody's manifest says so."""
     from jupyter_mlops.values import estimators
 
-    module, name = module_of_type(kind), name_of(kind)
+    module = module_of_type(kind)
     if type(module) is not str or loaded(module, qualname_of_type(kind)) is not kind:
         return False
     if module.startswith("torch.nn.modules."):
         return True
-    # The list comes with skops, which imports much: not before the user has imported scikit-learn.
-    return "sklearn" in sys.modules and name in estimators.trusted()
+    # Beside scikit-learn's own classes these are parts of its models.
+    return "sklearn" in sys.modules and estimators.trusted(kind)
 
 
 @maker("of.instance")
@@ -244,7 +244,8 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _keep_pickle(keep: Keeping, value: Any) -> list[Any]:
+def keep_pickle(keep: Keeping, value: Any) -> list[Any]:
+    """Write a value as a pickle, under this machine's seal."""
     sink = io.BytesIO()
     pickler = _Pickler(keep, sink)
     try:
