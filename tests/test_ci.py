@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -24,9 +25,9 @@ from reports import check_structure, published_schemas
 
 from jupyter_mlops import cli
 from jupyter_mlops.project import Project
-from jupyter_mlops.targets import Outcome
+from jupyter_mlops.targets import Event, Outcome
 from jupyter_mlops.views.ci import Case, Suite, annotation, cases, harmless, junit, lines_of, summary
-from jupyter_mlops.views.progress import Watching
+from jupyter_mlops.views.progress import Telling, Watching
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 
@@ -268,6 +269,39 @@ def test_what_cells_print_is_shown_as_it_comes_as_text_only(capsys: pytest.Captu
     watching.output({"output_type": "display_data", "data": {"text/plain": "<Figure>"}})
     said = capsys.readouterr().err
     assert said == "red 1%\n 2%\\x1b]0;title\\x07\n<Figure>\n"
+
+
+def test_what_steps_print_is_shown_line_by_line_and_no_line_is_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(stream: io.StringIO) -> None:
+        telling = Telling(stream, live=True)
+
+        def say(step: str, kind: str, text: str = "", cell: int = 2) -> None:
+            telling.heard(Event(kind=kind, step=step, text=text, cell=cell, cells=3))
+
+        say("a", "started")
+        say("a", "output", "one\ntw")
+        say("a", "output", "o")
+        say("b", "output", "::error::\x1b[31mx\x1b[0m\x07\r##")
+        say("b", "output", "[add-mask]y")
+        say("a", "output", "\nthree\n")
+        say("b", "note", "tried\nagain")
+        say("a", "output", "four", cell=3)
+        say("a", "ended", "done")
+
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    stream = io.StringIO()
+    told(stream)
+    assert stream.getvalue().splitlines() == [
+        "a: started", "a: [cell 2 of 3]", "a │ one", "a │ two", "b: [cell 2 of 3]", "b │ ::error::x\\x07",
+        "b │ ##[add-mask]y", "a │ three", "b: tried\\nagain", "a: [cell 3 of 3]", "a │ four", "a: done",
+    ]  # fmt: skip
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    guarded = io.StringIO()
+    told(guarded)
+    lines = guarded.getvalue().splitlines()
+    assert "##[" not in guarded.getvalue()
+    assert not [line for line in lines if line.lstrip().startswith("::")]
+    assert "b │ ##│ [add-mask]y" in lines
 
 
 def test_progress_in_a_notebook_is_a_display_that_changes(project_folder: Path, kernel: Any) -> None:

@@ -19,12 +19,11 @@ from typing import Any
 
 import psutil
 import pytest
-from reports import check_structure
 
 pytest.importorskip("distributed", reason="distributed is not installed")
 
 from jupyter_mlops import cli
-from jupyter_mlops.pipelines import PERFORM, run_notebook
+from jupyter_mlops.pipelines import PERFORM, run_notebook, sweep
 from jupyter_mlops.project import Project
 from jupyter_mlops.targets import Event, Step, Target, TargetMissing, open_target
 from jupyter_mlops.targets.dask import differences
@@ -516,20 +515,25 @@ def test_the_flights_run_as_a_pipeline_on_the_cluster_and_are_not_run_again(
         again = cli.call(["pipeline", "run", "--target", "there"], cli.Place())
         assert isinstance(again, View)
         assert again.data["status"] == "cached"
-        # Changed in one place, and run again in part, there too; and swept over both workers.
-        file = project.root / "pipeline.yaml"
-        file.write_text(file.read_text().replace("iterations: 10", "iterations: 5"))
-        part = cli.call(["pipeline", "run", "--target", "there", "--junit", "report.xml"], cli.Place())
-        assert isinstance(part, View)
-        assert [one.status for one in part.data["steps"].values()] == ["cached", "done", "done"]
-        assert len(check_structure((project.root / "report.xml").read_bytes()).findall("testsuite")) == 3
-        swept = cli.call(
-            ["sweep", "train.ipynb", "-p", "iterations=5,10", "-p", "train_months=1", "--best", "held_back_loss:min",
-             "--target", "there"], cli.Place()
+
+
+def test_a_sweep_runs_on_the_cluster_and_leaves_its_notebooks_here(cluster: Cluster, project: Project) -> None:
+    write(project, "depth = 1", "from jupyter_mlops import log_metric\nlog_metric('twice', depth * 2)\nprint(depth)")
+    heard: list[Event] = []
+    with cluster.target(project, 2) as target:
+        found = sweep(
+            project.root / "a.ipynb", {"depth": "1,2,3"}, project=project, target=target, best="twice", live=True,
+            on_event=heard.append,
         )  # fmt: skip
-        assert isinstance(swept, View)
-        assert [row["status"] for row in swept.data["rows"]] == ["done", "done"]
-        assert swept.data["best"] == 1
+    assert [one.outcome.status for one in found.points] == ["done"] * 3, [one.outcome.why for one in found.points]
+    assert [one.outcome.metrics["twice"] for one in found.points] == [2, 4, 6]
+    assert found.best == 2
+    assert sorted(path.name for path in (project.root / "a.sweep").iterdir()) == [
+        f"depth={depth}.ipynb" for depth in (1, 2, 3)
+    ]
+    said = {one.name: "".join(event.text for event in heard if (event.kind, event.step) == ("output", one.name))
+            for one in found.points}  # fmt: skip
+    assert said == {f"depth={depth}": f"{depth}\n" for depth in (1, 2, 3)}
 
 
 def test_a_cluster_of_its_own_is_started_and_ended(project: Project) -> None:

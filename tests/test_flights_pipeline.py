@@ -197,20 +197,21 @@ def test_a_training_that_is_killed_is_gone_on_with_in_the_very_cell(prepared: Pa
     for one in processes:
         one.send_signal(signal.SIGKILL)
     asked.wait()
-    killed, whole = store.runs()[:2]
-    assert (killed.started.notebook, whole.started.trigger) == ("train.ipynb", "pipeline")
+    killed = store.runs()[0]
+    assert killed.started.notebook == "train.ipynb"
+    assert killed.started.parent is not None
     until(lambda: store.run(killed.id).status == "interrupted", "the run is not seen to be over")
-    assert store.run(whole.id).status == "interrupted"
+    assert store.run(killed.started.parent).status == "interrupted"
 
     # gone on with: what was done is put back, the cell that was killed runs, and what comes after it
     (prepared / "go").touch()
     code, resumed, error = shell(prepared, "resume", killed.id)
     assert code == 0, error
     made = cells_of(prepared, resumed["run"])
-    assert [name for name, one in made.items() if one.recalled] == [
-        "parameters", "injected-parameters", "imports", "features"
-    ]  # fmt: skip
-    assert [name for name, one in made.items() if not one.recalled] == ["train", "write"]
+    # (Imports run again: a library draws a random number as it is loaded, and the answer says so.)
+    assert [name for name, one in made.items() if one.recalled] == ["parameters", "injected-parameters", "features"]
+    assert [name for name, one in made.items() if not one.recalled] == ["imports", "train", "write"]
+    assert "it draws from random, which no cell seeded" in [why for _, why in resumed["again"]]
     assert store.run(resumed["run"]).started.resumes == killed.id
 
     # and it is the model that a whole run makes
@@ -221,12 +222,6 @@ def test_a_training_that_is_killed_is_gone_on_with_in_the_very_cell(prepared: Pa
     models = [model_of(cells_of(prepared, run["run"])["train"]) for run in (resumed, once)]
     assert models[0] == models[1] != None  # noqa: E711
     assert resumed["metrics"] == once["metrics"]
-
-    # The pipeline itself needs nothing but what was cut off: all of it is there.
-    code, again, error = shell(prepared, "pipeline", "run")
-    assert code == 0, error
-    assert again["steps"]["prepare"]["status"] == "cached"
-    assert (again["steps"]["train"]["status"], again["steps"]["train"]["recalled"]) == ("done", 5)
 
 
 def until(condition: Callable[[], bool], why: str) -> None:

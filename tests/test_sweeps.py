@@ -318,7 +318,7 @@ def test_a_secret_of_a_sweep_is_given_to_all_runs_and_kept_nowhere(
     assert [(row["depth"], row["status"], row["length"]) for row in rows] == [
         (1, "done", len(token)), (2, "failed", len(token))
     ]  # fmt: skip
-    assert {row["key"] for row in rows} == {"<redacted:known:1>"}
+    assert all(row["key"].startswith("<redacted:") for row in rows)
     # What was done with a secret is not taken over: the record does not tell one from another.
     code, again, _ = mlops(project, *words)
     assert [row["status"] for row in json.loads(again)["rows"]] == ["done", "failed"]
@@ -394,7 +394,8 @@ def test_what_the_runs_of_a_sweep_print_is_shown_with_their_names(project: Proje
     assert code == 0, error
     for depth in (1, 2):
         mine = [line.partition(" │ ")[2] for line in error.splitlines() if line.startswith(f"depth={depth} │ ")]
-        assert mine == [f"begun {depth}", "::error::no", f"{depth}0"] or mine[0] == f"begun {depth}", error
+        assert "".join(mine) == f"begun {depth}::error::no{depth}0", error
+        assert "" not in mine
         assert f"depth={depth}: done" in error.splitlines()
     assert not [line for line in (said + error).splitlines() if line.lstrip().startswith("::")]
     assert "│" not in mlops(project, "sweep", "a.ipynb", "-p", "depth=1")[2]

@@ -223,6 +223,7 @@ class Guest:
             if not answer.go:
                 return "interrupted" if self._stopped else "lost"
             unpack(self.order.files, self._depot, self.root)
+            inside(self.root, self.order.step.output).parent.mkdir(parents=True, exist_ok=True)
             outcome = self._run(answer)
         except (OSError, MlopsError) as error:
             cause = f"the worker could not lay out its files: {_said(error)}"

@@ -158,6 +158,7 @@ class Telling:
         self._stream, self._live = stream, live
         self._lock = threading.Lock()
         self._open = ""  # the step whose line has no end yet
+        self._broken: set[str] = set()  # steps whose line another one ended
         self._guarded = on_github(Project(Path()).environ)
         self._cells: dict[str, int] = {}
 
@@ -180,6 +181,10 @@ class Telling:
 
     def _print(self, step: str, text: str) -> None:
         for line in _plain(text).splitlines(keepends=True):
+            ended = step in self._broken and line == "\n"
+            self._broken.discard(step)
+            if ended:
+                continue
             if self._open != step:
                 self._end()
                 self._stream.write(f"{clean(step)} │ ")
@@ -192,6 +197,7 @@ class Telling:
     def _end(self) -> None:
         if self._open:
             self._stream.write("\n")
+            self._broken.add(self._open)
             self._open = ""
 
 
