@@ -67,6 +67,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     targets: dict[str, dict[str, Any]] = {}
     cache: Literal["off", "cells"] = "off"
 
+    def demanded(self, alias: str) -> tuple[str, ...]:
+        """The gates that are set for an alias; none where nothing is said of it."""
+        return tuple(self.gates.get(alias, self.gates.get("*", ())))
+
 
 class Project:
     """A folder with a record.

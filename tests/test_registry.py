@@ -728,6 +728,51 @@ def test_rolling_back_twice_goes_back_two_and_never_to_what_was_left(registry, d
     assert registry.get("m/1").aliases == ("production",)
 
 
+def test_registering_and_rolling_back_are_for_tickets_too(registry, data):
+    X, y = data
+    registry.register(LogisticRegression().fit(X, y), "m", tickets=["OPS-1"])
+    (move,) = registry.store.moves("models/m")
+    assert [one.id for one in move.transition.tickets] == ["OPS-1"]
+    registry.register(LogisticRegression(C=2.0).fit(X, y), "m")
+    for version in (1, 2):
+        registry.promote(f"m/{version}", "production", gates=["not-pickle"])
+    assert [one.id for one in registry.rollback("m", "production", tickets=["OPS-2"]).tickets] == ["OPS-2"]
+
+
+def test_an_approval_is_somebody_elses_last_word_on_exactly_that_version(registry, data):
+    X, y = data
+    for strength in (1.0, 2.0):
+        registry.register(LogisticRegression(C=strength).fit(X, y), "m")
+
+    def asked(gate="approved", version=1):
+        (result,) = registry.check(f"m/{version}", [gate])
+        return result
+
+    assert asked().evidence["found"] == "nobody else has approved it"
+    assert "mlops approve m/1" in asked().evidence["next"]
+    registry.approve("m/1", reason="it is mine")  # by ada, who registered it
+    assert not asked().passed
+    assert "ada registered it, and does not count" in asked().evidence["found"]
+    registry.approve("m/1", by="bob", reason="residuals are fine")
+    assert asked().passed
+    assert not asked(version=2).passed
+    assert not asked("approved:2").passed
+    registry.approve("m/1", by="bob")  # twice is one
+    assert not asked("approved:2").passed
+    registry.approve("m/1", by="eve")
+    assert asked("approved:2").passed
+    registry.promote("m/1", "production", gates=["approved:2"])
+    registry.approve("m/1", by="bob", withdraw=True)
+    assert asked().passed
+    assert not asked("approved:2").passed
+    registry.promote("m/2", "staging", gates=["not-pickle"])
+    with pytest.raises(GateRefused):  # an answer that stood once is not taken for one that stands
+        registry.promote("m/1", "staging", gates=["approved:2"], reuse=True)
+    for wrong in ("approved:0", "approved:x", "approved:101", "approved:-1"):
+        with pytest.raises(checks.GateInvalid):
+            checks.parse_gate(wrong)
+
+
 def test_an_alias_that_was_moved_meanwhile_is_not_moved_by_who_did_not_see_it(registry, store, data):
     for strength in (1.0, 2.0):
         evaluated(registry, data, strength)

@@ -27,7 +27,9 @@ from jupyter_mlops.checks.evaluation import (
     metrics,
 )
 from jupyter_mlops.checks.gates import (
+    APPROVAL,
     DEFAULT_GATES,
+    Approved,
     Better,
     Candidate,
     Check,
@@ -42,7 +44,9 @@ from jupyter_mlops.checks.gates import (
 from jupyter_mlops.checks.leakage import Leakage, leakage
 
 __all__ = [
+    "APPROVAL",
     "DEFAULT_GATES",
+    "Approved",
     "Better",
     "Breach",
     "Candidate",

@@ -10,6 +10,7 @@ A gate is a `Check` in a short spelling:
 ``history``                    the cell runs that made it ended well, and none used a value that was later remade
 ``not-pickle``                 loading the model runs no code
 ``reproducible``               `mlops verify` found, last time, that the run that made it comes out the same
+``approved``, ``approved:2``   somebody else than who registered it, or so many, approved exactly this version
 =============================  =======================================================================================
 
 Other names are looked up among the checks installed under the entry point ``jupyter_mlops.checks``.
@@ -28,6 +29,9 @@ from jupyter_mlops.checks.data import Signature
 from jupyter_mlops.checks.evaluation import Evaluation, bootstrap, direction, statistic
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.records import CellRun, CheckResult, Digest, Gap, short
+
+APPROVAL: Final = "approval"
+"""What the answer is called that a person gives."""
 
 DEFAULT_GATES: Final = ("signature", "history", "not-pickle")
 """What an alias demands where nobody has said anything else."""
@@ -72,6 +76,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         Reads the rows it was evaluated on, where they were recorded.
     verified
         Reads what `mlops verify` last found for exactly this version.
+    by
+        Who registered it.
+    approvals
+        Reads each one's last word on exactly this version.
     """
 
     digest: Digest
@@ -85,6 +93,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     history: Callable[[], History] = lambda: History()
     evaluation: Callable[[], Evaluation | None] = lambda: None
     verified: Callable[[], CheckResult | None] = lambda: None
+    by: str = ""
+    approvals: Callable[[], Sequence[CheckResult]] = lambda: ()
 
     @property
     def label(self) -> str:
@@ -169,16 +179,19 @@ def parse_gate(text: str, providers: Mapping[str, Callable[[str], Check]] | None
         name, _, argument = text.partition(":")
         if name in _NAMED and not argument:
             return _Named(name)
+        if name == "approved":
+            return Approved(argument)
         if providers and name in providers:
             return providers[name](argument)
-        known = ", ".join(sorted({*_NAMED, *(providers or ())}))
+        known = ", ".join(sorted({*_NAMED, "approved", *(providers or ())}))
         raise GateInvalid(
             f"there is no check {text[:60]!r}",
             next=f"known: {known}; or write a metric and what is demanded of it, as in accuracy>=0.8",
         )
     raise GateInvalid(
         f"the gate {text[:80]!r} can not be read",
-        next="write accuracy>=0.8, auc>@production+0.01, or the name of a check: " + ", ".join(sorted(_NAMED)),
+        next="write accuracy>=0.8, auc>@production+0.01, or the name of a check: "
+        + ", ".join(sorted({*_NAMED, "approved"})),
     )
 
 
@@ -314,6 +327,36 @@ def _why_no_interval(metric: str, subject: Candidate, holder: Candidate) -> str:
     if statistic(metric, one) is None or statistic(metric, other) is None:
         return f"no interval: {metric} can not be computed from the recorded predictions"
     return "no interval: it is undefined on too many resamples"
+
+
+class Approved:
+    """So many people approved exactly this version, the one who registered it not counted.
+
+    People are told apart by the names they act under: where everybody works under one account there is nobody else.
+    """
+
+    def __init__(self, count: str = "") -> None:
+        if count and not (count.isascii() and count.isdecimal() and 0 < int(count) <= 100):
+            raise GateInvalid(f"the gate 'approved:{count[:20]}' can not be read", next="write approved, or approved:2")
+        self.count = int(count or 1)
+        self.name = "approved" if self.count == 1 else f"approved:{self.count}"
+
+    def __repr__(self) -> str:
+        return f"Approved({self.name!r})"
+
+    def __call__(self, subject: Candidate, context: Context) -> Verdict:  # noqa: ARG002
+        said = subject.approvals()
+        given = sorted({one.by for one in said if one.passed and one.by and one.by != subject.by})
+        own = any(one.passed and one.by == subject.by for one in said)
+        found = f"approved by {', '.join(given)}" if given else "nobody else has approved it"
+        if own:
+            found += f"; {subject.by} registered it, and does not count"
+        others = "somebody" if self.count == 1 else f"{self.count} people"
+        return Verdict(
+            passed=len(given) >= self.count, demanded=f"approved by {others} other than {subject.by or 'its author'}",
+            found=found, evidence={"approvals": given},
+            next="" if len(given) >= self.count else f"have somebody else type: mlops approve {subject.label}",
+        )  # fmt: skip
 
 
 # -- checks by name --------------------------------------------------------------------------------------------------

@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 )
 @click.option("--description", default="", help="What it is, for people.")
 @click.option("--tag", "tags", type=(str, str), multiple=True, metavar="KEY VALUE", help="A tag.")
+@click.option("--ticket", "tickets", multiple=True, help="A ticket this is for.")
 @here
 def register(
     place: Place, value: str, name: str, data: str | None, evaluation: str | None, format_: str | None,
-    trust: tuple[str, ...], description: str, tags: tuple[tuple[str, str], ...],
+    trust: tuple[str, ...], description: str, tags: tuple[tuple[str, str], ...], tickets: tuple[str, ...],
 ) -> View:  # fmt: skip
     """Register VALUE (a variable in a cell, a file in a shell) as the next version of model NAME."""
     from jupyter_mlops import views
@@ -45,7 +46,8 @@ def register(
     model: Any = place.variable(value) if place.variables is not None and value in place.variables else Path(value)
     registered = place.registry.register(
         model, name, data=place.named(data), evaluation=place.named(evaluation), format=format_,
-        trust=trust, description=description, tags=dict(tags), context=session.context() if session else None,
+        trust=trust, description=description, tags=dict(tags), tickets=tickets,
+        context=session.context() if session else None,
     )  # fmt: skip
     return views.model_version(place.project, place.registry.get(f"{name}/{registered[0]}"), known=registered.existed)
 
@@ -61,6 +63,16 @@ def models(place: Place, name: str | None) -> View:
         return views.models(place.registry)
     asked = [gate for gates in place.project.settings.gates.values() for gate in gates]
     return views.model(place.registry, name, gates=asked)
+
+
+@mlops.command()
+@click.argument("model")
+@here
+def card(place: Place, model: str) -> View:
+    """The card of a MODEL version as Markdown: what it is, trained on what, how good, and what is not known."""
+    from jupyter_mlops import views
+
+    return views.card(place.project, place.registry.get(model))
 
 
 class Asking(Words):
@@ -89,7 +101,7 @@ def check_model(place: Place, model: str, gates: tuple[str, ...], alias: str) ->
     """Ask a MODEL version the gates of an alias, or those given. Ends with 1 if one is not passed."""
     from jupyter_mlops import views
 
-    asked = gates or tuple(place.project.settings.gates.get(alias, place.project.settings.gates.get("*", ())))
+    asked = gates or place.project.settings.demanded(alias)
     return views.checks(place.registry.check(model, asked, alias=alias), title=f"{model} for @{alias}")
 
 
@@ -181,22 +193,39 @@ def promote(
     """Point ALIAS (`production`) to a MODEL version, if it passes the gates. Ends with 1, on record, if not."""
     from jupyter_mlops import views
 
-    settings = place.project.settings
-    demanded = (*settings.gates.get(alias, settings.gates.get("*", ())), *gates)
+    alias = alias.lstrip("@")
     place.registry.promote(
-        model, alias.lstrip("@"), gates=demanded, reason=reason, tickets=tickets, by=place.project.user
-    )
-    return views.moved(place.registry, model, alias.lstrip("@"))
+        model, alias, gates=(*place.project.settings.demanded(alias), *gates), reason=reason, tickets=tickets,
+        by=place.project.user,
+    )  # fmt: skip
+    return views.moved(place.registry, model, alias)
 
 
 @mlops.command()
 @click.argument("name")
 @click.argument("alias")
 @click.option("-m", "--reason", default="", help="Why.")
+@click.option("--ticket", "tickets", multiple=True, help="A ticket this is for.")
 @here
-def rollback(place: Place, name: str, alias: str, reason: str) -> View:
+def rollback(place: Place, name: str, alias: str, reason: str, tickets: tuple[str, ...]) -> View:
     """Point ALIAS of model NAME back to the version it pointed to before."""
     from jupyter_mlops import views
 
-    place.registry.rollback(name, alias.lstrip("@"), by=place.project.user, reason=reason)
-    return views.moved(place.registry, name, alias.lstrip("@"))
+    alias = alias.lstrip("@")
+    place.registry.rollback(name, alias, by=place.project.user, reason=reason, tickets=tickets)
+    return views.moved(place.registry, name, alias)
+
+
+@mlops.command()
+@click.argument("model")
+@click.option("-m", "--reason", default="", help="Why.")
+@click.option("--ticket", "tickets", multiple=True, help="A ticket this is for.")
+@click.option("--withdraw", is_flag=True, help="Take it back.")
+@here
+def approve(place: Place, model: str, reason: str, tickets: tuple[str, ...], withdraw: bool) -> View:
+    """Put your approval of exactly this MODEL version on record: what the gate `approved` asks for."""
+    from jupyter_mlops import views
+
+    registry = place.registry
+    registry.approve(model, by=place.project.user, reason=reason, tickets=tickets, withdraw=withdraw)
+    return views.model_version(place.project, registry.get(model))

@@ -22,7 +22,7 @@ GROUPS = {
     "Record": ("on", "off", "checkpoint"),
     "Read": ("log", "show", "diff", "lineage", "runs", "env"),
     "Run again": ("run", "resume", "sweep", "pipeline", "targets", "slice", "checkout", "verify"),
-    "Models": ("register", "models", "check", "promote", "rollback"),
+    "Models": ("register", "models", "card", "check", "promote", "rollback", "approve"),
     "Keep the store": ("fsck", "repair", "scrub", "reindex"),
 }
 """The verbs as help lists them."""

@@ -160,6 +160,8 @@ class Aliases(Versions):
             history=lambda: self._history(record),
             evaluation=evaluation,
             verified=lambda: self._verified(info.digest),
+            by=record.by,
+            approvals=lambda: [one for _, one in self.approvals(info.digest)],
         )  # fmt: skip
 
     def _verified(self, digest: Digest) -> CheckResult | None:
@@ -224,8 +226,8 @@ class Aliases(Versions):
             What is demanded; with a `policy`, besides what that demands. Without either: signature, history and
             not-pickle, which the recorded policy then says.
         reuse
-            Take answers on record for this very line instead of asking again; gates that compare with an alias are
-            always asked.
+            Take answers on record for this very line instead of asking again; gates that compare with an alias, or
+            ask for approvals, are always asked.
 
         Raises
         ------
@@ -245,7 +247,7 @@ class Aliases(Versions):
         move = Transition(
             ref=target, old=old, new=info.digest, by=by, reason=self._clean(reason),
             refused=not all(result.passed for _, result in answers),
-            tickets=[one if isinstance(one, Ticket) else Ticket(id=str(one)) for one in tickets],
+            tickets=self._tickets(tickets),
             checks=[digest for digest, _ in answers], policy=self._policy(alias, asked, said, policy, by),
         )  # fmt: skip
         if move.refused:
@@ -266,7 +268,8 @@ class Aliases(Versions):
         known: dict[str, tuple[Digest, CheckResult]] = {}
         if reuse:
             for digest, _, result in self.store.records(CheckResult):
-                if result.subject == info.digest and "@" not in result.check:
+                fixed = "@" not in result.check and not result.check.startswith("approv")
+                if result.subject == info.digest and fixed:
                     known.setdefault(result.check, (digest, result))
         installed = providers()
         names = [checks.parse_gate(gate, installed).name for gate in gates]
@@ -302,7 +305,9 @@ class Aliases(Versions):
             thing, results, move, next=f"{next_}; then {again}" if next_ else f"Improve it, then {again}"
         )
 
-    def rollback(self, name: str, alias: str, *, by: str = "", reason: str = "") -> Transition:
+    def rollback(
+        self, name: str, alias: str, *, by: str = "", reason: str = "", tickets: Sequence[str | Ticket] = ()
+    ) -> Transition:
         """Point an alias back to the version it pointed to before.
 
         Rolling back twice goes back two versions, as undo does: a version that was left that way is not come back to.
@@ -323,10 +328,40 @@ class Aliases(Versions):
             raise ModelMissing(f"what {name}@{alias} pointed to before can not be read", next="mlops fsck")
         self.store.get(earlier.model.digest)  # bytes that are lost or damaged get no name
         move = Transition(
-            ref=target, old=standing[-1], new=standing[-2], by=by or self.user, reason=self._clean(reason) or "rollback"
-        )
+            ref=target, old=standing[-1], new=standing[-2], by=by or self.user,
+            reason=self._clean(reason) or "rollback", tickets=self._tickets(tickets),
+        )  # fmt: skip
         self.store.move(target, move, expect=taken)
         return move
+
+    # -- approvals -------------------------------------------------------------------------------------------------
+
+    def approve(
+        self, ref: str, *, by: str = "", reason: str = "", tickets: Sequence[str | Ticket] = (), withdraw: bool = False
+    ) -> CheckResult:
+        """Put on record that somebody approves exactly this version, or takes that back.
+
+        What it is worth is for the gate ``approved`` to say; see `checks.gates.Approved`.
+        """
+        info = self.get(ref)
+        told = {"tickets": [one.id for one in self._tickets(tickets)]} if tickets else {}
+        result = CheckResult(
+            check=checks.APPROVAL, subject=info.digest, passed=not withdraw, evidence=told,
+            summary=self._clean(reason) or ("withdrawn" if withdraw else "approved"), by=by or self.user,
+        )  # fmt: skip
+        self.store.append(result)
+        return result
+
+    def approvals(self, digest: Digest) -> list[tuple[str, CheckResult]]:
+        """Each one's last word on a version, newest first, with its time."""
+        last: dict[str, tuple[str, CheckResult]] = {}
+        for _, time, one in self.store.records(CheckResult):
+            if one.subject == digest and one.check == checks.APPROVAL:
+                last.setdefault(one.by, (time, one))
+        return list(last.values())
+
+    def _tickets(self, tickets: Sequence[str | Ticket]) -> list[Ticket]:
+        return [one if isinstance(one, Ticket) else Ticket(id=self._clean(str(one))) for one in tickets]
 
     def _clean(self, text: str) -> str:
         return self._redactor.text(text)[0]

@@ -11,7 +11,7 @@ import msgspec
 
 from jupyter_mlops import checks
 from jupyter_mlops.errors import WrongUse
-from jupyter_mlops.records import Artifact, Digest, Gap, ModelVersion, Transition, encode
+from jupyter_mlops.records import Artifact, Digest, Gap, ModelVersion, Ticket, Transition, encode
 from jupyter_mlops.registry import context as contexts
 from jupyter_mlops.registry import formats
 from jupyter_mlops.registry.aliases import TRIES, Aliases
@@ -59,6 +59,7 @@ class LocalRegistry(Aliases):
         parameters: Mapping[str, Any] | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        tickets: Sequence[str | Ticket] = (),
         trust: Iterable[str] = (),
         context: RunContext | None = None,
         by: str = "",
@@ -82,6 +83,8 @@ class LocalRegistry(Aliases):
             ``skops`` (for objects, unless given), ``onnx``, …; ``pickle`` runs code when it is loaded.
         metrics, parameters
             Besides those logged in the session's run.
+        tickets
+            What a new version is for.
         trust
             Exact names of types of your own that a skops file may hold.
         force
@@ -139,7 +142,7 @@ class LocalRegistry(Aliases):
             baseline=self._baseline(training),
             requirements=self._requirements(model, context),
         )
-        return self._number(ref, record)
+        return self._number(ref, record, self._tickets(tickets))
 
     def _described(self, model: object, format: str | None, trust: tuple[str, ...]) -> tuple[Any, Artifact, str]:
         """How to keep a model's bytes (a call that does it), its content, and its format."""
@@ -269,11 +272,13 @@ class LocalRegistry(Aliases):
                 return Registered(move.number, move.transition.new, existed=True)
         return None
 
-    def _number(self, ref: str, record: ModelVersion) -> Registered:
+    def _number(self, ref: str, record: ModelVersion, tickets: list[Ticket]) -> Registered:
         line = self.store.append(record)
         for _ in range(TRIES):
             taken = self.store.taken(ref)
-            move = Transition(ref=ref, old=self.store.head(ref), new=line, by=record.by, reason="registered")
+            move = Transition(
+                ref=ref, old=self.store.head(ref), new=line, by=record.by, reason="registered", tickets=tickets
+            )
             try:
                 number, _ = self.store.move(ref, move, expect=taken)
             except RefConflict:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jupyter_mlops.views.cards import card
     from jupyter_mlops.views.cells import cell_runs
     from jupyter_mlops.views.checkpoints import checkpoint_list, checkpointing, returned
     from jupyter_mlops.views.ci import harmless, on_github, pipeline_told, reporting, sweep_told, wanted
@@ -29,6 +30,7 @@ _HOMES = {
     "Subject": "subjects",
     "TOLD_OF": "lineages",
     "at": "subjects",
+    "card": "cards",
     "cell_runs": "cells",
     "checked_out": "reproducing",
     "checkpoint_list": "checkpoints",
@@ -86,6 +88,7 @@ __all__ = [
     "NotFound",
     "Subject",
     "at",
+    "card",
     "cell_runs",
     "checked_out",
     "checkpoint_list",

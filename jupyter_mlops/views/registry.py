@@ -104,6 +104,7 @@ def model_version(project: Project, info: VersionInfo, *, known: bool = False) -
     facts += [("tag", f"{key} = {value}") for key, value in sorted(record.tags.items())]
     facts += [("metric", f"{key} = {number(value)}") for key, value in sorted(record.metrics.items())]
     facts += [("parameter", f"{key} = {number(value)}") for key, value in sorted(record.parameters.items())]
+    facts += [("approved", f"{when(time)} by {one.by}: {one.summary}") for time, one in _approvals(project, info)]
     rows = [artifact_cells(one) for one in record.training]
     blocks: list[Block] = [Facts(facts)]
     if rows:
@@ -113,6 +114,12 @@ def model_version(project: Project, info: VersionInfo, *, known: bool = False) -
     hints = ["This very model is that version already."] if known else []
     hints += [f"What it takes is not known: {reason}" for reason in unknown]
     return View(title=f"models:/{record.name}/{info.version}", blocks=blocks, data=record, hint="\n".join(hints))
+
+
+def _approvals(project: Project, info: VersionInfo) -> list[tuple[str, CheckResult]]:
+    from jupyter_mlops.registry import LocalRegistry
+
+    return [(time, one) for time, one in LocalRegistry(project.store).approvals(info.digest) if one.passed]
 
 
 def _signature(store: Store, record: ModelVersion) -> object:
