@@ -270,7 +270,11 @@ def _environments(store: Store, old: Digest | None, new: Digest | None) -> Envir
 def _code(store: Store, old: Digest | None, new: Digest | None) -> Iterator[Change]:
     if old == new or old is None or new is None:
         return
-    before, after = (store.line(digest).record for digest in (old, new))
+    yield from code_states(*(store.line(digest).record for digest in (old, new)))
+
+
+def code_states(before: Record | None, after: Record | None) -> Iterator[Change]:
+    """Compare the state of the code around two cell runs."""
     for field in ("commit", "branch", "remote"):
         yield from _mapped(
             "code", {field: getattr(before, field, "") or None}, {field: getattr(after, field, "") or None}

@@ -11,15 +11,20 @@ from typing import Any
 import msgspec
 
 from jupyter_mlops.capture.live import PROTOCOL, TARGET
+from jupyter_mlops.server.acting import ACTED
 from jupyter_mlops.server.answers import ANSWERS
+from jupyter_mlops.server.differing import DIFFERENT
+from jupyter_mlops.server.models import MODELS
 from jupyter_mlops.server.routes import API
+from jupyter_mlops.server.sent import SENT
 
 TARGET_FILE = Path(__file__).with_name("src") / "records.ts"
 
 
 def text() -> str:
     """The file's content."""
-    _, components = msgspec.json.schema_components(ANSWERS, ref_template="{name}")
+    every = (*ANSWERS, *MODELS, *DIFFERENT, *SENT, *ACTED)
+    _, components = msgspec.json.schema_components(every, ref_template="{name}")
     parts = [
         "// Made by make_records.py from the server's own structs: not to be edited.\n",
         f"/** Version of what page, server and kernel say to one another. */\nexport const PROTOCOL = {PROTOCOL};\n",

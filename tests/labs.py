@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
+TESTS = REPOSITORY / "tests"
 BUILT = REPOSITORY / "jupyter_mlops" / "labextension"
 
 
@@ -32,9 +33,18 @@ class Lab:
         `jupyterlab`, or `notebook` for Notebook 7.
     over
         A folder with packages in it that take the place of those that are installed, or join them.
+    options
+        Words for the server's command line.
     """
 
-    def __init__(self, folder: Path, *, app: str = "jupyterlab", over: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        app: str = "jupyterlab",
+        over: Path | None = None,
+        options: tuple[str, ...] = (),
+    ) -> None:
         self.app = app
         self.root = folder / "root"
         self.root.mkdir()
@@ -65,7 +75,7 @@ class Lab:
             "JUPYTER_CONFIG_DIR": str(config),
             "JUPYTER_PATH": str(folder / "path"),
             "PYTHONPATH": os.pathsep.join(
-                [*([str(over)] if over else []), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]
+                [*([str(over)] if over else []), str(REPOSITORY), str(TESTS), os.environ.get("PYTHONPATH", "")]
             ),
         }  # fmt: skip
         if over:
@@ -85,7 +95,7 @@ class Lab:
                     f"--ServerApp.port={self.port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}",
                     "--ServerApp.base_url=/user/alice/", "--ServerApp.allow_unauthenticated_access=False",
                     f"--IdentityProvider.token={self.token}", f"--{own}.expose_app_in_browser=True",
-                    "--LabApp.extension_manager=readonly",
+                    "--LabApp.extension_manager=readonly", *options,
                 ],
                 env=environ, cwd=folder, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
@@ -136,6 +146,12 @@ class Lab:
         with urllib.request.urlopen(self.base + f"lab?token={self.token}", timeout=120) as answer:
             found = [re.split(";", value)[0] for value in answer.headers.get_all("Set-Cookie") or []]
         return "; ".join(found)
+
+    def send(self, address: str, body: Any, **options: Any) -> tuple[int, Any]:
+        """Have the server do something: the status, and the JSON it sent."""
+        headers = {"Content-Type": "application/json", **options.pop("headers", {})}
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.ask(address, method="POST", body=raw, headers=headers, **options)
 
     def stop(self) -> None:
         """Stop the server, and with it its kernels."""

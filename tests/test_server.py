@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from labs import Lab
@@ -193,38 +195,77 @@ def test_a_notebook_is_held_against_what_is_on_record(lab: Lab, project: Path) -
 # -- who may ask -----------------------------------------------------------------------------------------------------
 
 
-def addresses(lab: Lab) -> list[str]:
-    """An address for every route there is."""
+_OTHERS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def methods(handler: type) -> list[str]:
+    """What a route takes."""
+    from tornado.web import RequestHandler
+
+    return [one for one in _OTHERS if getattr(handler, one.lower()) is not getattr(RequestHandler, one.lower())]
+
+
+def routes(lab: Lab) -> list[tuple[str, type]]:
+    """An address for every route there is, and what answers there."""
     from jupyter_mlops.server.routes import API as PREFIX
     from jupyter_mlops.server.routes import ROUTES
 
-    digest = rows(lab)["rows"][0]["id"]
-    run = rows(lab)["rows"][0]["run"]
+    row = rows(lab)["rows"][0]
+    samples = {"cell-runs": row["id"], "runs": row["run"], "models": "churn", "churn": "1"}
     found = []
-    for pattern in ROUTES:
-        head, _, tail = pattern.partition("/(")
-        name = {"cell-runs": digest, "runs": run, "models": "churn"}[head] if tail else ""
-        found.append(f"{PREFIX}/{head}" + (f"/{name}" if name else ""))
-    assert len(set(found)) == len(ROUTES)
+    for pattern, handler in ROUTES.items():
+        parts: list[str] = []
+        for part in pattern.split("/"):
+            parts.append(samples[parts[-1]] if part.startswith("(") else part)
+        found.append((f"{PREFIX}/{'/'.join(parts)}", handler))
+    assert len({address for address, _ in found}) == len(ROUTES)
     return found
+
+
+def addresses(lab: Lab) -> list[str]:
+    """An address for every route that reads."""
+    return [address for address, handler in routes(lab) if "GET" in methods(handler)]
+
+
+def body_for(handler: Any, lab: Lab) -> dict[str, Any]:
+    """What a route that acts takes, where all is well."""
+    given = {
+        "version": 1, "alias": "production", "what": rows(lab)["rows"][0]["id"], "folder": "served/new",
+        "output": "served/new.ipynb",
+    }  # fmt: skip
+    fields = msgspec.structs.fields(handler.SENT)
+    return {one.name: given[one.name] for one in fields if one.required or one.name in given}
+
+
+def words_for(lab: Lab, address: str) -> dict[str, str]:
+    """What a route wants to know besides the notebook."""
+    some = rows(lab)["rows"]
+    runs = [one["id"] for one in lab.ask(API + "runs", path="served")[1]["runs"]]
+    wanted = {
+        "difference": {"old": some[1]["id"], "new": some[0]["id"]}, "compare": {"runs": ",".join(runs)},
+        "lineage": {"of": "frame_1"},
+    }  # fmt: skip
+    return {"path": "served/work/one.ipynb", **wanted.get(address.removeprefix(API), {})}
 
 
 def test_no_route_answers_whoever_is_not_known_or_forges_a_request(lab: Lab, project: Path) -> None:
     cookie = lab.session_cookie()
     for address in addresses(lab):
-        words = {"path": "served/work/one.ipynb"}
+        words = words_for(lab, address)
         known = lab.ask(address, **words)[0]
-        assert known == (404 if address.endswith("churn") else 200), address
+        assert known == (404 if "churn" in address else 200), address
         assert lab.ask(address, token="", **words)[0] == 403, address
         assert lab.ask(address, token="wrong", **words)[0] == 403, address
         # A browser that has logged in may ask from the server's own pages, and from no other site's.
         assert lab.ask(address, token="", headers={"Cookie": cookie}, **words)[0] == known, address
         foreign = {"Cookie": cookie, "Origin": "http://evil.example"}
         assert lab.ask(address, token="", headers=foreign, **words)[0] in (403, 404), address
-        if not address.endswith("churn"):
+        if "churn" not in address:
             assert "kind" not in lab.ask(address, token="", headers=foreign, **words)[1]
         assert lab.ask(address, headers={"Host": "evil.example"}, **words)[0] in (403, 404), address
-        for method in ("POST", "PUT", "PATCH", "DELETE"):
+    for address, handler in routes(lab):
+        for method in set(_OTHERS[1:]) - set(methods(handler)):
+            words = {"path": "served/work/one.ipynb"}
             status = lab.ask(address, method=method, body=b"x", headers={"Content-Type": "text/plain"}, **words)[0]
             assert status == 405, (address, method)
             forged = {"Content-Type": "text/plain", "Cookie": cookie}
@@ -232,13 +273,76 @@ def test_no_route_answers_whoever_is_not_known_or_forges_a_request(lab: Lab, pro
             assert status == 403, (address, method)
 
 
-def test_every_route_is_documented() -> None:
+def test_nothing_is_done_for_whoever_is_not_known_or_forges_a_request(lab: Lab, project: Path) -> None:
+    cookie = lab.session_cookie()
+    xsrf = dict(part.split("=", 1) for part in cookie.split("; "))["_xsrf"]
+    mark = rows(lab)["mark"]
+    acts = [(address, handler) for address, handler in routes(lab) if "POST" in methods(handler)]
+    assert len(acts) >= 6
+    for address, handler in acts:
+        body, words = body_for(handler, lab), {"path": "served/work/one.ipynb"}
+
+        def asked(
+            sent: Any = body, address: str = address, words: dict[str, str] = words, **options: Any
+        ) -> tuple[int, Any]:
+            return lab.send(address, sent, **{**words, **options})
+
+        for forged in (
+            {"token": ""}, {"token": "wrong"}, {"token": "", "headers": {"Cookie": cookie}},
+            {"token": "", "headers": {"Cookie": cookie, "X-XSRFToken": "wrong"}},
+            {"headers": {"Host": "evil.example"}},
+        ):  # fmt: skip
+            status, answer = asked(**forged)
+            assert status == 403, (address, forged, answer)
+        foreign = {"Cookie": cookie, "X-XSRFToken": xsrf, "Origin": "http://evil.example"}
+        status, answer = asked(token="", headers=foreign)
+        assert status in (403, 404), address
+        assert "kind" not in answer
+        assert asked(headers={"Content-Type": "multipart/form-data; boundary=x"})[0] in (400, 415), address
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""):
+            status, answer = asked(headers={"Content-Type": kind})
+            assert (status, answer["kind"]) == (415, "BodyUnknown"), (address, kind)
+        status, answer = asked({**body, "reason": "x" * 70_000})
+        assert (status, answer["kind"]) == (413, "BodyTooLarge"), address
+        # as what it is not, with more than is taken, and as somebody else
+        for bad in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 20_000, {}, {**body, "by": "root"}, {**body, "x": 1}):
+            status, answer = asked(bad)
+            assert (status, answer["kind"]) == (400, "BodyRefused"), (address, bad)
+            assert answer["next"].startswith("an object of "), address
+        for name, value in body.items():
+            for other in (None, [value], {"a": value}, "x" * 5000 if isinstance(value, str) else f"{value}"):
+                assert asked({**body, name: other})[0] == 400, (address, name)
+        for path in ("../secret/a.ipynb", "served/../../secret", "served/.mlops/a.ipynb", "served\0/x", "a/" * 3000):
+            status, answer = asked(path=path)
+            assert status in (403, 404), (address, path, answer)
+    assert rows(lab)["mark"] == mark
+    assert not (project / "new").exists()
+    assert not (project / "new.ipynb").exists()
+
+
+def test_a_page_that_has_logged_in_may_act_with_its_own_cookie_and_token(lab: Lab, project: Path) -> None:
+    cookie = lab.session_cookie()
+    xsrf = dict(part.split("=", 1) for part in cookie.split("; "))["_xsrf"]
+    own = {"Cookie": cookie, "X-XSRFToken": xsrf, "Origin": lab.base.removesuffix("/user/alice/")}
+    status, answer = lab.send(API + "models/churn/check", {"version": 1}, token="", headers=own, path="served")
+    assert (status, answer["kind"]) == (404, "ModelMissing")
+
+
+def test_every_route_is_documented_with_what_it_takes() -> None:
     from jupyter_mlops.server.routes import ROUTES
 
     page = (Path(__file__).parents[1] / "docs" / "jupyterlab.md").read_text()
-    for pattern in ROUTES:
+    for pattern, handler in ROUTES.items():
         head, _, tail = pattern.partition("/(")
         assert f"| `{head}" + ("/" if tail else "?path=") in page, pattern
+        shown = re.sub(r"\(\[A-Za-z0-9._-\]\{1,100\}\)", "NAME", pattern).replace("([0-9]{1,9})", "VERSION")
+        shown = re.sub(r"\(\[a-z0-9-\]\{1,20\}:.*?\)", "DIGEST", shown)
+        assert "(" not in shown, pattern
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{shown}?path=")]
+        taken = re.findall(r"`(GET|POST|DELETE)`", row.split("|")[2])
+        assert taken == methods(handler), row
+        for field in msgspec.structs.fields(handler.SENT) if hasattr(handler, "SENT") else ():
+            assert f"`{field.encode_name}`" in row, (row, field.encode_name)
 
 
 @pytest.mark.parametrize(
@@ -378,5 +482,5 @@ def test_asking_writes_nothing_that_is_truth(lab: Lab, project: Path) -> None:
 
     before = files()
     for address in addresses(lab):
-        lab.ask(address, path="served/work/one.ipynb")
+        lab.ask(address, **words_for(lab, address))
     assert files() == before

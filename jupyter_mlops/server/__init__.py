@@ -1,5 +1,9 @@
 """The record over HTTP, for JupyterLab: an extension of Jupyter's server.
 
 * `answers` are what can be asked of a store, each answered with a struct; it knows nothing of HTTP.
-* `routes` are the addresses, and who may ask: every one of them reads, and changes nothing.
+* `models` and `differing` are the answers about models, and about two things side by side.
+* `sent` is what pages send to have something done, and `acting` does it; both know nothing of HTTP.
+* `events` are what is told of it to whoever listens to the server.
+* `handling` is what all addresses have in common: who may ask, and which project is meant.
+* `routes` are the addresses.
 """

@@ -23,7 +23,6 @@ from jupyter_mlops.records import (
     Artifact,
     CellLogged,
     CellRun,
-    CheckResult,
     CodeState,
     Digest,
     Environment,
@@ -31,11 +30,9 @@ from jupyter_mlops.records import (
     RecordInvalid,
     Run,
     Ticket,
-    Transition,
 )  # fmt: skip
-from jupyter_mlops.registry import LocalRegistry, VersionInfo
 from jupyter_mlops.standing import stand
-from jupyter_mlops.store import Move, NotFound
+from jupyter_mlops.store import NotFound
 
 PAGE: Final = 200
 """The most items of one answer."""
@@ -161,87 +158,6 @@ class Runs(msgspec.Struct, frozen=True, kw_only=True):
     next: int | None
 
 
-class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A model, its latest version, and where its aliases point."""
-
-    name: str
-    versions: int
-    latest: int
-    time: str
-    by: str
-    aliases: dict[str, int]
-
-
-class Models(msgspec.Struct, frozen=True, kw_only=True):
-    """All models."""
-
-    models: list[ModelRow]
-
-
-class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """A gate that was asked of a version, and its answer."""
-
-    check: str
-    passed: bool
-    summary: str
-    evidence: dict[str, Any]
-    by: str
-    time: str = ""
-
-
-class VersionRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of a model; `checks` are the last answers to each gate."""
-
-    version: int
-    id: Digest
-    time: str
-    by: str
-    aliases: list[str]
-    format: str
-    type: str
-    size: int | None
-    digest: Digest | None
-    metrics: dict[str, Any]
-    parameters: dict[str, Any]
-    tags: dict[str, str]
-    description: str
-    requirements: list[str]
-    training: list[Artifact]
-    gaps: list[Gap]
-    cell_run: Digest | None
-    run: Digest | None
-    checks: list[Answered]
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A move of an alias, or a refusal: from which version to which, by whom, why, and what was asked."""
-
-    time: str
-    old: int | None
-    new: int | None
-    refused: bool
-    by: str
-    reason: str
-    tickets: list[Ticket]
-    checks: list[Answered]
-
-
-class AliasRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An alias and its history, newest first."""
-
-    alias: str
-    version: int | None
-    steps: list[Step]
-
-
-class ModelDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A model: its versions, newest first, and its aliases."""
-
-    name: str
-    versions: list[VersionRow]
-    aliases: list[AliasRow]
-
-
 class StandingAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a notebook as it stands on disk would make what is in memory, and what keeps each cell from it."""
 
@@ -265,7 +181,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ANSWERS: Final = (
-    Overview, Rows, Cells, CellDetail, Runs, RunRow, Models, ModelDetail, StandingAnswer, Refusal, Row,
+    Overview, Rows, Cells, CellDetail, Runs, RunRow, StandingAnswer, Refusal, Row,
 )  # fmt: skip
 """What the pages' types are made of."""
 
@@ -447,62 +363,6 @@ class Reading:
         """
         return _run_row(self.store.run(digest))
 
-    # -- models ------------------------------------------------------------------------------------------------------
-
-    def models(self) -> Models:
-        """All models."""
-        registry = LocalRegistry(self.store)
-        rows = []
-        for name in registry.models():
-            versions = registry.versions(name)
-            if versions:
-                last = versions[-1]
-                aliases = {alias: one.version for one in versions for alias in one.aliases}
-                rows.append(
-                    ModelRow(
-                        name=name, versions=len(versions), latest=last.version, time=last.time, by=last.by,
-                        aliases=aliases,
-                    )
-                )  # fmt: skip
-        return Models(models=rows)
-
-    def model(self, name: str) -> ModelDetail:
-        """A model with its versions, aliases and gates.
-
-        Raises
-        ------
-        ModelMissing
-            There is no such model.
-        """
-        registry = LocalRegistry(self.store)
-        versions = registry.versions(name)
-        numbers = {one.digest: one.version for one in versions}
-        last: dict[tuple[Digest, str], Answered] = {}
-        for _, moment, result in self.store.records(CheckResult):
-            if result.subject in numbers:
-                last.setdefault((result.subject, result.check), _answered(result, moment))
-        checks: dict[Digest, list[Answered]] = {}
-        for (subject, _), answered in last.items():
-            checks.setdefault(subject, []).append(answered)
-        aliases = []
-        for ref in self.store.refs(f"models/{name}@"):
-            moves = registry.history(name, ref.partition("@")[2])
-            head = self.store.head(ref)
-            steps = [self._step(move, numbers) for move in reversed(moves)]
-            number = numbers.get(head) if head else None
-            aliases.append(AliasRow(alias=ref.partition("@")[2], version=number, steps=steps))
-        rows = [_version_row(one, checks.get(one.digest, [])) for one in reversed(versions)]
-        return ModelDetail(name=name, versions=rows, aliases=aliases)
-
-    def _step(self, move: Move, numbers: dict[Digest, int]) -> Step:
-        step: Transition = move.transition
-        results = [self._record(digest) for digest in step.checks]
-        return Step(
-            time=move.time, old=numbers.get(step.old) if step.old else None,
-            new=numbers.get(step.new) if step.new else None, refused=step.refused, by=step.by, reason=step.reason,
-            tickets=step.tickets, checks=[_answered(one) for one in results if isinstance(one, CheckResult)],
-        )  # fmt: skip
-
     # -- the notebook as it stands -----------------------------------------------------------------------------------
 
     def standing(self, notebook: Path, run: Digest | None) -> StandingAnswer:
@@ -547,22 +407,4 @@ def _run_row(run: Run) -> RunRow:
         id=run.id, time=run.time, trigger=started.trigger, notebook=started.notebook, status=run.status,
         seconds=ended.seconds if ended else 0.0, user=started.user, parameters=started.parameters,
         tickets=started.tickets, error=ended.error if ended else "", outputs=ended.outputs if ended else [],
-    )  # fmt: skip
-
-
-def _version_row(info: VersionInfo, checks: list[Answered]) -> VersionRow:
-    record = info.record
-    return VersionRow(
-        version=info.version, id=info.digest, time=info.time, by=record.by, aliases=list(info.aliases),
-        format=info.format, type=info.type, size=info.size, digest=record.model.digest, metrics=record.metrics,
-        parameters=record.parameters, tags=record.tags, description=record.description,
-        requirements=record.requirements, training=record.training, gaps=record.gaps, cell_run=record.cell_run,
-        run=record.run, checks=checks,
-    )  # fmt: skip
-
-
-def _answered(result: CheckResult, time: str = "") -> Answered:
-    return Answered(
-        check=result.check, passed=result.passed, summary=result.summary, evidence=result.evidence, by=result.by,
-        time=time,
     )  # fmt: skip

@@ -4,13 +4,29 @@ import { ServerConnection } from '@jupyterlab/services';
 
 import {
   API,
+  Answered,
+  Approve,
+  Approved,
+  Card,
   CellDetail,
   Cells,
+  Check,
+  CheckOut,
+  Checked,
+  CheckedOut,
+  DifferenceAnswer,
+  EnvironmentAnswer,
+  GateRefusal,
   ModelDetail,
   Models,
+  Moved,
   Overview,
-  Refusal,
+  Promote,
+  RollBack,
   Rows,
+  Runs,
+  Slice,
+  Sliced,
   StandingAnswer
 } from './records';
 
@@ -21,13 +37,15 @@ export interface IFilter {
   status: string;
 }
 
-/** Why there is no answer. `kind` is the server's own, or `ServerMissing`, `Forbidden`, `Offline`. */
+/** Why there is no answer. `kind` is the server's own, or `ServerMissing`, `Forbidden`, `Offline`, `Kernel`. */
 export class Refused extends Error {
   constructor(
     readonly kind: string,
     message: string,
     readonly cause_: string = '',
-    readonly next: string = ''
+    readonly next: string = '',
+    /** What was asked of a model that was refused, and answered. */
+    readonly checks: Answered[] = []
   ) {
     super(message);
   }
@@ -40,7 +58,12 @@ export class Client {
     return this.ask('overview', { path });
   }
 
-  rows(path: string, before: number | null, limit: number, filter?: IFilter): Promise<Rows> {
+  rows(
+    path: string,
+    before: number | null,
+    limit: number,
+    filter?: Partial<IFilter> & { cell?: string }
+  ): Promise<Rows> {
     const words: Record<string, string> = { path, limit: `${limit}` };
     if (before !== null) {
       words.before = `${before}`;
@@ -60,6 +83,16 @@ export class Client {
     return this.ask('standing', run ? { path, run } : { path });
   }
 
+  /** A piece of the list of runs: of a notebook as records spell its path, or of all where there is none. */
+  runs(path: string, notebook: string, skip: number, limit: number): Promise<Runs> {
+    return this.ask('runs', {
+      path,
+      skip: `${skip}`,
+      limit: `${limit}`,
+      ...(notebook ? { notebook } : {})
+    });
+  }
+
   models(path: string): Promise<Models> {
     return this.ask('models', { path });
   }
@@ -68,13 +101,59 @@ export class Client {
     return this.ask(`models/${encodeURIComponent(name)}`, { path });
   }
 
-  private async ask<T>(route: string, words: Record<string, string>): Promise<T> {
+  card(path: string, name: string, version: number): Promise<Card> {
+    return this.ask(`models/${encodeURIComponent(name)}/${version}/card`, { path });
+  }
+
+  check(path: string, name: string, sent: Check): Promise<Checked> {
+    return this.ask(`models/${encodeURIComponent(name)}/check`, { path }, sent);
+  }
+
+  promote(path: string, name: string, sent: Promote): Promise<Moved> {
+    return this.ask(`models/${encodeURIComponent(name)}/promote`, { path }, sent);
+  }
+
+  rollback(path: string, name: string, sent: RollBack): Promise<Moved> {
+    return this.ask(`models/${encodeURIComponent(name)}/rollback`, { path }, sent);
+  }
+
+  approve(path: string, name: string, sent: Approve): Promise<Approved> {
+    return this.ask(`models/${encodeURIComponent(name)}/approve`, { path }, sent);
+  }
+
+  /** What is different between two cell runs, or two versions of a model. */
+  difference(path: string, old: string, new_: string): Promise<DifferenceAnswer> {
+    return this.ask('difference', { path, old, new: new_ });
+  }
+
+  /** What a run stands in (the notebook's latest, where none is named), and what changed since another one. */
+  environment(path: string, old: string, new_: string): Promise<EnvironmentAnswer> {
+    return this.ask('environment', { path, old, new: new_ });
+  }
+
+  checkOut(path: string, sent: CheckOut): Promise<CheckedOut> {
+    return this.ask('checkout', { path }, sent);
+  }
+
+  slice(path: string, sent: Slice): Promise<Sliced> {
+    return this.ask('slice', { path }, sent);
+  }
+
+  /** Ask for something; or have something done, where there is anything to send. */
+  private async ask<T>(route: string, words: Record<string, string>, sent?: object): Promise<T> {
     const query = new URLSearchParams(words).toString();
     const address = `${URLExt.join(this.settings.baseUrl, API, route)}?${query}`;
     let response: Response;
     let body: unknown;
     try {
-      response = await ServerConnection.makeRequest(address, { method: 'GET' }, this.settings);
+      const init = sent
+        ? {
+            method: 'POST',
+            body: JSON.stringify(sent),
+            headers: { 'Content-Type': 'application/json' }
+          }
+        : { method: 'GET' };
+      response = await ServerConnection.makeRequest(address, init, this.settings);
       body = await response.json().catch(() => null);
     } catch (error) {
       throw new Refused('Offline', `${error}`);
@@ -82,9 +161,9 @@ export class Client {
     if (response.ok && body !== null) {
       return unspelled(body) as T;
     }
-    const refusal = unspelled(body) as Partial<Refusal> | null;
+    const refusal = unspelled(body) as Partial<GateRefusal> | null;
     if (refusal?.kind && refusal.message) {
-      throw new Refused(refusal.kind, refusal.message, refusal.cause, refusal.next);
+      throw new Refused(refusal.kind, refusal.message, refusal.cause, refusal.next, refusal.checks);
     }
     if (response.status === 404) {
       throw new Refused('ServerMissing', '');

@@ -2,6 +2,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
+import { Facts, Gaps, Section } from './parts';
 import { Artifact, CellDetail } from './records';
 import { bytes, clean, duration, flat, mark, moment, short, state } from './words';
 
@@ -12,6 +13,13 @@ export interface IDetailProps {
   has: (cell: string) => boolean;
   close: () => void;
   select: (id: string) => void;
+  /** Hold it against another one, which is chosen then. */
+  compare: () => void;
+  /** Hold it against the run of its cell before it. */
+  before: () => void;
+  /** Ask for what an act with it needs; or what it asks for now. */
+  ask: (act: 'slice' | 'checkout') => void;
+  asked: React.ReactNode;
 }
 
 export function Detail(props: IDetailProps): JSX.Element {
@@ -50,6 +58,43 @@ export function Detail(props: IDetailProps): JSX.Element {
         role="group"
         aria-label={trans.__('What is on record of it')}
       >
+        <div
+          className="jp-mlops-verbs"
+          role="group"
+          aria-label={trans.__('What can be done with it')}
+        >
+          <button
+            className="jp-mod-styled"
+            title={trans.__('Choose another cell run, and see what is different')}
+            onClick={props.compare}
+          >
+            {trans.__('Compare with…')}
+          </button>
+          {row.cell && (
+            <button
+              className="jp-mod-styled"
+              title={trans.__('See what is different since its cell ran before')}
+              onClick={props.before}
+            >
+              {trans.__('Compare with before')}
+            </button>
+          )}
+          <button
+            className="jp-mod-styled"
+            title={trans.__('Write the smallest notebook that makes what it made')}
+            onClick={() => props.ask('slice')}
+          >
+            {trans.__('Slice…')}
+          </button>
+          <button
+            className="jp-mod-styled"
+            title={trans.__('Write its code and files, as they were, into a folder')}
+            onClick={() => props.ask('checkout')}
+          >
+            {trans.__('Check out…')}
+          </button>
+        </div>
+        {props.asked}
         <Facts
           rows={[
             [trans.__('State'), state(row.status, trans)],
@@ -119,11 +164,7 @@ export function Detail(props: IDetailProps): JSX.Element {
             <p>{cell.removed.map(clean).join(', ')}</p>
           </Section>
         )}
-        {cell.gaps.length > 0 && (
-          <Section title={trans.__('Not known')} count={cell.gaps.length} open>
-            <Facts rows={cell.gaps.map(gap => [clean(gap.subject), clean(gap.reason)])} />
-          </Section>
-        )}
+        <Gaps gaps={cell.gaps} title={trans.__('Not known')} open />
         {Object.keys(cell.randomness).length > 0 && (
           <Section title={trans.__('Random numbers')}>
             <Facts
@@ -170,43 +211,6 @@ export function Detail(props: IDetailProps): JSX.Element {
         )}
       </div>
     </>
-  );
-}
-
-interface ISectionProps {
-  title: string;
-  count?: number;
-  open?: boolean;
-  children: React.ReactNode;
-}
-
-export function Section(props: ISectionProps): JSX.Element {
-  return (
-    <details className="jp-mlops-section" open={props.open}>
-      <summary>
-        {props.title}
-        {props.count ? <span className="jp-mlops-number">{props.count}</span> : null}
-      </summary>
-      {props.children}
-    </details>
-  );
-}
-
-/** Names and what they are; what is empty is left out. */
-export function Facts(props: { rows: [string, React.ReactNode][] }): JSX.Element | null {
-  const rows = props.rows.filter(([, value]) => value !== '' && value !== null);
-  if (!rows.length) {
-    return null;
-  }
-  return (
-    <dl className="jp-mlops-dl">
-      {rows.map(([name, value], at) => (
-        <React.Fragment key={at}>
-          <dt>{name}</dt>
-          <dd>{value}</dd>
-        </React.Fragment>
-      ))}
-    </dl>
   );
 }
 

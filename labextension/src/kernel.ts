@@ -10,6 +10,7 @@ import type { Kernel, KernelMessage } from '@jupyterlab/services';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
+import { Refused } from './client';
 import { Row, TARGET } from './records';
 
 /** What a kernel says of itself. */
@@ -63,6 +64,32 @@ export class KernelLink implements IDisposable {
     if (this.comm && this.hello) {
       this.comm.send({ notebook });
     }
+  }
+
+  /**
+   * Run a line for the person at the page, and give what it answered. It is on record as any cell run, and in nobody's
+   * history; a kernel that is busy comes to it in its turn.
+   */
+  async run(code: string): Promise<string> {
+    const kernel = this.context.session?.kernel;
+    if (!kernel) {
+      throw new Refused('Kernel', 'there is no kernel');
+    }
+    const future = kernel.requestExecute({ code, store_history: false, allow_stdin: false });
+    const said: string[] = [];
+    future.onIOPub = message => {
+      const content = message.content as { text?: unknown; data?: Record<string, unknown> };
+      const text = content.text ?? content.data?.['text/plain'];
+      if (typeof text === 'string') {
+        said.push(text);
+      }
+    };
+    const reply = await future.done.catch(() => null);
+    if (reply?.content.status !== 'ok') {
+      const error = reply?.content as Partial<KernelMessage.IReplyErrorContent> | undefined;
+      throw new Refused('Kernel', error?.evalue || 'the kernel did not answer');
+    }
+    return said.join('\n');
   }
 
   private async attach(): Promise<void> {

@@ -326,6 +326,20 @@ export class Book implements IDisposable {
     return this.client.cellRun(this.path, id);
   }
 
+  /** The run of a cell before one of its runs; null where there is none on record. */
+  async before(id: string): Promise<string | null> {
+    const { row } = await this.detail(id);
+    const found = await this.client.rows(this.path, null, PAGE, { cell: row.cell });
+    const earlier = found.rows.filter(one => one.id !== id && one.time <= row.time);
+    return earlier[0]?.id ?? null;
+  }
+
+  /** A path that the server told, as this page opens it: the notebook may be on a drive. */
+  onDrive(local: string): string {
+    const drive = this.contents.driveName(this.context.path);
+    return drive ? `${drive}:${local}` : local;
+  }
+
   /** Ask for everything anew. */
   async refresh(): Promise<void> {
     await this.look(true);

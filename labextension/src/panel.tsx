@@ -6,6 +6,7 @@ import { Message } from '@lumino/messaging';
 import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
+import { environment } from './environment';
 import type { Book } from './model';
 import { models } from './models';
 import type { ITab, IWanted } from './tabs';
@@ -16,7 +17,8 @@ import { clean, refusal } from './words';
 // prettier-ignore
 const TABS: readonly ITab[] = [
   timeline,
-  models
+  models,
+  environment
 ];
 
 export interface IShown {

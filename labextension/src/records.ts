@@ -26,6 +26,30 @@ export interface Answered {
   time?: string;
 }
 
+/** Somebody's last word on a version: approved, or withdrawn. */
+export interface Approval {
+  by: string;
+  time: string;
+  reason: string;
+  withdrawn: boolean;
+}
+
+/** Approve exactly this version, or take that back. */
+export interface Approve {
+  version: number;
+  reason?: string;
+  tickets?: string[];
+  withdraw?: boolean;
+}
+
+/** An approval that is on record now, or was taken back. */
+export interface Approved {
+  name: string;
+  version: number;
+  by: string;
+  withdrawn: boolean;
+}
+
 /** A thing with content: a variable, file, source, module, display, model, image or report. */
 export interface Artifact {
   name: string;
@@ -39,6 +63,18 @@ export interface Artifact {
   why?: string;
   query?: string;
   numbers?: number[];
+}
+
+/** A version's card, as Markdown in which nothing recorded is more than text. */
+export interface Card {
+  markdown: string;
+}
+
+/** A cell that two runs have not in common, or in which they differ. */
+export interface CellChange {
+  cell: string;
+  source: string;
+  differs: string[];
 }
 
 /** All that is on record of a cell run. */
@@ -75,6 +111,46 @@ export interface Cells {
   mark: string;
 }
 
+/** One thing that is different. */
+export interface Change {
+  what: string;
+  name: string;
+  old?: unknown;
+  new?: unknown;
+}
+
+/** Ask a version these gates; those that the project's settings demand for the alias, where none are named. */
+export interface Check {
+  version: number;
+  alias?: string;
+  gates?: string[];
+}
+
+/** Write the code and files of a cell run, run or model into a folder that is new or empty. */
+export interface CheckOut {
+  what: string;
+  folder: string;
+}
+
+/** What gates answered of a version; it is on record. */
+export interface Checked {
+  name: string;
+  version: number;
+  alias: string;
+  passed: boolean;
+  checks: Answered[];
+}
+
+/** What was written into a folder; paths as the server's contents name them. */
+export interface CheckedOut {
+  folder: string;
+  notebook: string;
+  commit: string;
+  placed: Placed[];
+  missing: Artifact[];
+  gaps: Gap[];
+}
+
 /** The state of the code around a cell. */
 export interface CodeState {
   commit?: string;
@@ -83,6 +159,20 @@ export interface CodeState {
   dirty?: Artifact[];
   modules?: Artifact[];
   gaps?: Gap[];
+}
+
+/** What is different between two things of one kind. */
+export interface DifferenceAnswer {
+  kind: string;
+  old: Side;
+  new: Side;
+  same: boolean;
+  changes: Change[];
+  source: string[];
+  values: ValueChange[];
+  cells: CellChange[];
+  environment: EnvironmentChange | null;
+  unknown: string[];
 }
 
 /** The interpreter and what is installed beside it. */
@@ -100,6 +190,24 @@ export interface Environment {
   variables?: Record<string, string>;
   other_variables?: string[];
   gaps?: Gap[];
+}
+
+/** What a run stands in, and what changed since another one; `old` is None where none was named. */
+export interface EnvironmentAnswer {
+  old: Surroundings | null;
+  new: Surroundings;
+  known: boolean;
+  difference: EnvironmentChange;
+  code: Change[];
+}
+
+/** How two environments differ. */
+export interface EnvironmentChange {
+  facts: Change[];
+  added: Package[];
+  removed: Package[];
+  changed: PackageChange[];
+  variables: Change[];
 }
 
 /** Something that keeps a cell from being what the notebook says. */
@@ -120,6 +228,15 @@ export interface Gap {
   blocks?: boolean;
 }
 
+/** Why a model may not have an alias: what was asked, and answered. */
+export interface GateRefusal {
+  kind: string;
+  message: string;
+  cause?: string;
+  next?: string;
+  checks: Answered[];
+}
+
 /** A metric, parameter, tag or artifact that a cell logged, its values in their order. */
 export interface Logged {
   what: string;
@@ -132,6 +249,9 @@ export interface ModelDetail {
   name: string;
   versions: VersionRow[];
   aliases: AliasRow[];
+  policy: Record<string, string[]>;
+  default: string[];
+  unreadable: string;
 }
 
 /** A model, its latest version, and where its aliases point. */
@@ -147,6 +267,16 @@ export interface ModelRow {
 /** All models. */
 export interface Models {
   models: ModelRow[];
+}
+
+/** Where an alias points now, and where it did before; who moved it, and what was asked. */
+export interface Moved {
+  name: string;
+  alias: string;
+  version: number;
+  old: number | null;
+  by: string;
+  checks: Answered[];
 }
 
 /** What there is for a notebook. */
@@ -170,12 +300,42 @@ export interface Package {
   loaded?: string;
 }
 
+/** A package in another version, from elsewhere, or loaded in another version. */
+export interface PackageChange {
+  old: Package;
+  new: Package;
+}
+
+/** A file of a checkout. */
+export interface Placed {
+  path: string;
+  origin: string;
+  digest?: string | null;
+  executable?: boolean;
+}
+
+/** Point an alias to a version, if it passes what the project's settings demand, and these gates too. */
+export interface Promote {
+  version: number;
+  alias: string;
+  gates?: string[];
+  reason?: string;
+  tickets?: string[];
+}
+
 /** Why there is no answer: the thing, the cause, what to do next. `kind` is for programs. */
 export interface Refusal {
   kind: string;
   message: string;
   cause?: string;
   next?: string;
+}
+
+/** Point an alias back to what it pointed to before. */
+export interface RollBack {
+  alias: string;
+  reason?: string;
+  tickets?: string[];
 }
 
 /** A cell run as one row of a list. */
@@ -230,6 +390,30 @@ export interface Runs {
   next: number | null;
 }
 
+/** One of two things that are compared. */
+export interface Side {
+  id: string;
+  title: string;
+  time: string;
+  count: number;
+}
+
+/** Write the smallest notebook that makes something; over no file that is there. */
+export interface Slice {
+  what: string;
+  output: string;
+  allow_unseeded?: boolean;
+}
+
+/** A notebook that was written; its path as the server's contents name it. */
+export interface Sliced {
+  notebook: string;
+  makes: string;
+  cells: number;
+  files: string[];
+  unseeded: Gap[];
+}
+
 /** Whether a notebook as it stands on disk would make what is in memory, and what keeps each cell from it. */
 export interface StandingAnswer {
   notebook: string;
@@ -254,10 +438,26 @@ export interface Step {
   checks: Answered[];
 }
 
+/** What a run stood in when it was last seen. */
+export interface Surroundings {
+  run: RunRow;
+  cell_run: string | null;
+  environment: Environment | null;
+  code: CodeState | null;
+}
+
 /** A reference into a tracker of work: ``JIRA-123``, ``#42``, with its address if it has one. */
 export interface Ticket {
   id: string;
   url?: string;
+}
+
+/** How a content differs that both sides have, by what is on record of it; `unknown` could not be compared. */
+export interface ValueChange {
+  name: string;
+  what: string;
+  changes: Change[];
+  unknown: string[];
 }
 
 /** A version of a model; `checks` are the last answers to each gate. */
@@ -281,4 +481,5 @@ export interface VersionRow {
   cell_run: string | null;
   run: string | null;
   checks: Answered[];
+  approvals: Approval[];
 }

@@ -2,11 +2,14 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { Refused } from './client';
+import { Act } from './acts';
+import { useRecord } from './asking';
 import { Detail } from './detail';
+import { Difference } from './difference';
+import { Facts, Gaps, Pane, Section, Waiting } from './parts';
 import { CellDetail, Row } from './records';
 import type { ITab, ITabProps } from './tabs';
-import { clean, duration, flat, mark, moment, state, when } from './words';
+import { clean, duration, flat, mark, moment, short, state, when } from './words';
 
 const ROW = 48;
 const SPARE = 6;
@@ -17,12 +20,41 @@ export const timeline: ITab = {
   body: Timeline
 };
 
+/** A cell run that another one is chosen for, to compare the two. */
+interface IPinned {
+  id: string;
+  time: string;
+}
+
 function Timeline(props: ITabProps): JSX.Element {
   const { book, trans } = props;
   const [search, setSearch] = React.useState(book.list.filter.search);
   const [status, setStatus] = React.useState(book.list.filter.status);
   const [selected, setSelected] = React.useState<string | null>(null);
   const [active, setActive] = React.useState(0);
+  /** The cell run that another one is chosen for, to compare them; and two that are compared, the older first. */
+  const [pinned, setPinned] = React.useState<IPinned | null>(null);
+  const [pair, setPair] = React.useState<[string, string] | null>(null);
+  const [said, setSaid] = React.useState('');
+  const list = React.useRef<HTMLDivElement>(null);
+  const toList = () => list.current?.querySelector<HTMLElement>('[role=listbox]')?.focus();
+  const choose = (id: string | null, time = '') => {
+    setSaid('');
+    if (pinned !== null && id !== null && id !== pinned.id) {
+      setPair(time && time < pinned.time ? [id, pinned.id] : [pinned.id, id]);
+      setPinned(null);
+    } else {
+      setPair(null);
+    }
+    setSelected(id);
+  };
+  const before = async (id: string) => {
+    const found = await book.before(id);
+    setSaid(found ? '' : trans.__('Its cell has not run before on record.'));
+    if (found) {
+      setPair([found, id]);
+    }
+  };
 
   React.useEffect(() => {
     if (search === book.list.filter.search && status === book.list.filter.status) {
@@ -34,6 +66,8 @@ function Timeline(props: ITabProps): JSX.Element {
 
   React.useEffect(() => {
     if (props.wanted) {
+      setPinned(null);
+      setPair(null);
       setSelected(props.wanted.what);
     }
   }, [props.wanted]);
@@ -44,7 +78,7 @@ function Timeline(props: ITabProps): JSX.Element {
       : trans._n('%1 found', '%1 found', book.list.length)
     : trans._n('%1 cell run', '%1 cell runs', book.list.length);
   return (
-    <div className="jp-mlops-timeline">
+    <div ref={list} className="jp-mlops-timeline">
       <div className="jp-mlops-filter">
         <input
           className="jp-mod-styled"
@@ -76,22 +110,56 @@ function Timeline(props: ITabProps): JSX.Element {
           {clean(book.list.problem.message || book.list.problem.kind)}
         </div>
       )}
+      {pinned && (
+        <div className="jp-mlops-problem" role="status">
+          {trans.__('Choose the cell run to compare %1 with.', short(pinned.id))}{' '}
+          <button className="jp-mlops-link" onClick={() => setPinned(null)}>
+            {trans.__('Do not compare')}
+          </button>
+        </div>
+      )}
+      {said && (
+        <div className="jp-mlops-problem" role="status">
+          {said}
+        </div>
+      )}
       <List
         {...props}
         active={active}
         setActive={setActive}
         selected={selected}
-        select={row => setSelected(row ? row.id : null)}
+        select={row => choose(row?.id ?? null, row?.time)}
         narrowed={search !== '' || status !== ''}
       />
-      {selected && (
-        <Details
-          key={selected}
+      {pair ? (
+        <Compared
+          key={pair.join()}
           {...props}
-          id={selected}
-          close={() => setSelected(null)}
-          select={setSelected}
+          old={pair[0]}
+          new_={pair[1]}
+          close={() => {
+            setPair(null);
+            toList();
+          }}
         />
+      ) : (
+        selected && (
+          <Details
+            key={selected}
+            {...props}
+            id={selected}
+            close={() => {
+              setSelected(null);
+              toList();
+            }}
+            select={id => choose(id)}
+            compare={time => {
+              setPinned({ id: selected, time });
+              toList();
+            }}
+            before={() => void before(selected)}
+          />
+        )
       )}
     </div>
   );
@@ -295,80 +363,42 @@ interface IDetailsProps extends ITabProps {
   id: string;
   close: () => void;
   select: (id: string) => void;
+  compare: (time: string) => void;
+  before: () => void;
 }
 
 /** Fetches the details of a cell run, again when it has gone on. */
 function Details(props: IDetailsProps): JSX.Element {
   const { book, trans, id } = props;
   const [cell, setCell] = React.useState<CellDetail | null>(null);
-  const [problem, setProblem] = React.useState<Refused | null>(null);
-  const [height, setHeight] = React.useState(55);
   const over = cell !== null && cell.row.status !== 'running';
-  const mark_ = over ? '' : book.overview?.mark;
-  React.useEffect(() => {
-    let gone = false;
-    book.detail(id).then(
-      found => {
-        if (!gone) {
-          setCell(found);
-          setProblem(null);
-        }
-      },
-      error => {
-        if (!gone) {
-          setProblem(error instanceof Refused ? error : new Refused('Failed', `${error}`));
-        }
-      }
-    );
-    return () => {
-      gone = true;
-    };
-  }, [book, id, mark_]);
+  const [found, problem] = useRecord(over ? '' : book.overview?.mark, () => book.detail(id), [
+    book,
+    id
+  ]);
+  React.useEffect(() => setCell(found), [found]);
+  const [act, setAct] = React.useState<'slice' | 'checkout' | null>(null);
+  const head = React.useRef<HTMLDivElement>(null);
+  const close = () => {
+    setAct(null);
+    head.current?.querySelector<HTMLElement>('.jp-mlops-detail-body')?.focus();
+  };
   return (
-    <section
-      className="jp-mlops-details"
-      aria-label={trans.__('Details of a cell run')}
-      style={{ flexBasis: `${height}%` }}
-      onKeyDown={event => {
-        if (event.key === 'Escape') {
-          event.stopPropagation();
-          props.close();
-        }
-      }}
+    <Pane
+      label={trans.__('Details of a cell run')}
+      grip={trans.__('Height of the details')}
+      close={props.close}
     >
-      <div
-        className="jp-mlops-grip"
-        role="separator"
-        tabIndex={0}
-        aria-orientation="horizontal"
-        aria-valuenow={height}
-        aria-valuemin={20}
-        aria-valuemax={85}
-        aria-label={trans.__('Height of the details')}
-        onKeyDown={event => {
-          const step = event.key === 'ArrowUp' ? 5 : event.key === 'ArrowDown' ? -5 : 0;
-          if (step) {
-            event.preventDefault();
-            setHeight(Math.max(20, Math.min(85, height + step)));
-          }
-        }}
-        onPointerDown={event => {
-          const grip = event.currentTarget;
-          const whole = grip.parentElement?.parentElement?.getBoundingClientRect();
-          grip.setPointerCapture(event.pointerId);
-          grip.onpointermove = move => {
-            if (whole) {
-              const part = (100 * (whole.bottom - move.clientY)) / whole.height;
-              setHeight(Math.max(20, Math.min(85, Math.round(part))));
-            }
-          };
-          grip.onpointerup = () => {
-            grip.onpointermove = null;
-          };
-        }}
-      />
       {cell ? (
-        <Detail {...props} cell={cell} />
+        <div ref={head} className="jp-mlops-whole">
+          <Detail
+            {...props}
+            cell={cell}
+            compare={() => props.compare(cell.row.time)}
+            ask={setAct}
+            asked={act && <Written {...props} key={act} act={act} cell={cell} close={close} />}
+          />
+        </div>
       ) : (
         <div className="jp-mlops-none" role="status">
           {problem
@@ -381,6 +411,163 @@ function Details(props: IDetailsProps): JSX.Element {
           </button>
         </div>
       )}
-    </section>
+    </Pane>
+  );
+}
+
+interface IWrittenProps extends ITabProps {
+  act: 'slice' | 'checkout';
+  cell: CellDetail;
+  close: () => void;
+}
+
+/** Has a slice or a checkout of a cell run written; where to is asked for. */
+function Written(props: IWrittenProps): JSX.Element {
+  const { book, trans, act, cell, close, openFile } = props;
+  const id = cell.row.id;
+  const folder = book.path.split('/').slice(0, -1).join('/');
+  const stem = (book.path.split('/').pop() ?? '').replace(/\.ipynb$/, '');
+  const beside = (name: string) => (folder ? `${folder}/${name}` : name);
+  if (act === 'slice') {
+    const name = beside(`${stem}-slice-${short(id).slice(0, 6)}.ipynb`);
+    return (
+      <Act
+        trans={trans}
+        title={trans.__('Slice from here')}
+        verb={trans.__('Write the notebook')}
+        fields={[
+          {
+            name: 'output',
+            label: trans.__('Notebook'),
+            value: name,
+            required: true,
+            hint: trans.__('In the folder that this server shows; no file is replaced.')
+          },
+          {
+            name: 'unseeded',
+            label: trans.__('Also if it need not give the same again'),
+            kind: 'tick'
+          }
+        ]}
+        act={async given => {
+          const done = await book.client.slice(book.path, {
+            what: id,
+            output: given.output.trim(),
+            allow_unseeded: given.unseeded === 'yes'
+          });
+          openFile(book.onDrive(done.notebook));
+          return (
+            <>
+              <div>
+                {trans._n(
+                  '%1 cell makes what this one made:',
+                  '%1 cells make what this one made:',
+                  done.cells
+                )}{' '}
+                <Opened path={done.notebook} {...props} />
+              </div>
+              <Gaps gaps={done.unseeded} title={trans.__('Need not give the same again')} open />
+            </>
+          );
+        }}
+        close={close}
+      />
+    );
+  }
+  return (
+    <Act
+      trans={trans}
+      title={trans.__('Check out code and files')}
+      verb={trans.__('Write them')}
+      fields={[
+        {
+          name: 'folder',
+          label: trans.__('Folder'),
+          value: beside(`${stem}-${short(id).slice(0, 6)}`),
+          required: true,
+          hint: trans.__('New or empty, in the folder that this server shows: nothing is replaced.')
+        }
+      ]}
+      act={async given => {
+        const done = await book.client.checkOut(book.path, {
+          what: id,
+          folder: given.folder.trim()
+        });
+        return (
+          <>
+            <div>
+              {trans._n('%1 file was written:', '%1 files were written:', done.placed.length)}{' '}
+              <Opened path={done.notebook} {...props} />
+            </div>
+            {done.missing.length > 0 && (
+              <Section title={trans.__('Not there')} count={done.missing.length} open>
+                <Facts rows={done.missing.map(one => [clean(one.name), clean(one.why ?? '')])} />
+              </Section>
+            )}
+            <Gaps gaps={done.gaps} title={trans.__('Not brought back')} open />
+          </>
+        );
+      }}
+      close={close}
+    />
+  );
+}
+
+/** A file that was written, to be opened. */
+function Opened(props: ITabProps & { path: string }): JSX.Element {
+  return (
+    <button
+      type="button"
+      className="jp-mlops-link"
+      onClick={() => props.openFile(props.book.onDrive(props.path))}
+    >
+      {clean(props.path)}
+    </button>
+  );
+}
+
+interface IComparedProps extends ITabProps {
+  old: string;
+  new_: string;
+  close: () => void;
+}
+
+/** What is different between two cell runs. */
+function Compared(props: IComparedProps): JSX.Element {
+  const { book, trans, old, new_ } = props;
+  const [found, problem] = useRecord('', () => book.client.difference(book.path, old, new_), [
+    book,
+    old,
+    new_
+  ]);
+  return (
+    <Pane
+      label={trans.__('What is different between two cell runs')}
+      grip={trans.__('Height of the comparison')}
+      close={props.close}
+    >
+      <div className="jp-mlops-detail-head">
+        <h3>{trans.__('What is different')}</h3>
+        <button
+          className="jp-mlops-plain"
+          onClick={props.close}
+          aria-label={trans.__('Close the comparison')}
+        >
+          {trans.__('Close')}
+        </button>
+      </div>
+      <div
+        className="jp-mlops-detail-body"
+        tabIndex={0}
+        role="group"
+        aria-label={trans.__('What is different')}
+      >
+        {found ? (
+          <Difference found={found} trans={trans} />
+        ) : (
+          <Waiting problem={problem} trans={trans} />
+        )}
+      </div>
+    </Pane>
   );
 }

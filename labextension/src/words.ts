@@ -144,7 +144,9 @@ export function refusal(error: Refused, trans: TranslationBundle): [string, stri
         )
       ];
     case 'Forbidden':
-      return [trans.__('You may not read the record here'), '', ''];
+      return [trans.__('You may not do that here'), clean(error.message), ''];
+    case 'Kernel':
+      return [trans.__('The kernel did not do it'), clean(error.message), ''];
     case 'Offline':
       return [trans.__('The server does not answer'), clean(error.message), ''];
     case 'ProjectMissing':

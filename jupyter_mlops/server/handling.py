@@ -1,0 +1,357 @@
+"""What every address has in common: which project is meant, who asks, and how an answer or a refusal is sent.
+
+Whoever asks must be known to the server and allowed to read, or to change, the resource ``jupyter_mlops``. A notebook
+is named as the server's own contents are, by its path from the server's folder, and may not lie outside. Everything is
+done by threads, so that a slow disk or a long search holds up nobody's notebook; and whatever is wrong with a store,
+the answer says so in JSON (`Refusal`), and the server goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import re
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import ensure_async
+from tornado import web
+
+from jupyter_mlops.errors import MlopsError, WrongUse
+from jupyter_mlops.project import FOLDER, Project, ProjectMissing
+from jupyter_mlops.records import CheckResult, RecordInvalid, encode
+from jupyter_mlops.server import events
+from jupyter_mlops.store import NotFound, Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from jupyter_mlops.server.answers import Reading
+    from jupyter_mlops.server.routes import MlopsApp
+
+RESOURCE: Final = "jupyter_mlops"
+"""What an authorizer is asked about."""
+_BODY: Final = 1 << 16  # bytes that a page may send
+_NAMELESS: Final = re.compile(r"[0-9a-f]{32}")
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+class Outside(MlopsError, PermissionError):
+    """What is asked for lies outside the server's folder."""
+
+
+class Elsewhere(MlopsError, OSError):
+    """The server keeps its notebooks where no record can be found."""
+
+
+class Projects:
+    """The projects under the server's folder, opened when first asked for.
+
+    Parameters
+    ----------
+    contents
+        The server's contents manager.
+    above
+        Whether a project may lie above the server's folder.
+    """
+
+    def __init__(self, contents: Any, *, above: bool) -> None:
+        self.contents = contents
+        self.above = above
+        self._open: dict[Path, tuple[tuple[int, int], Reading]] = {}
+        self._lock = threading.Lock()
+
+    def place(self, path: str) -> Path:
+        """The file or folder that the server's contents know by a path.
+
+        Raises
+        ------
+        Outside
+            It lies outside the server's folder, or is hidden and the server shows nothing hidden.
+        Elsewhere
+            The server's contents are no files.
+        """
+        root = getattr(self.contents, "root_dir", None)
+        if type(root) is not str or not os.path.isdir(root):
+            raise Elsewhere("the server keeps its notebooks in no folder", next="the record is where the kernel runs")
+        parts = [part for part in path.split("/") if part]
+        refused = Outside(f"{path[:200]!r} is not in the server's folder")
+        if "\0" in path or "\\" in path or {".", ".."} & set(parts):
+            raise refused
+        if not self.contents.allow_hidden and any(part.startswith(".") for part in parts):
+            raise refused
+        found = Path(root, *parts)
+        try:
+            found.is_dir()
+            inside = found.resolve().is_relative_to(Path(root).resolve())
+        except (OSError, RuntimeError) as error:  # links that go in circles, a name longer than names are
+            raise refused from error
+        if not inside:
+            raise refused
+        return found
+
+    def new(self, path: str) -> Path:
+        """Where something new may be written: as `place`, and in no folder that keeps a record or a repository."""
+        found = self.place(path)
+        if not path.strip("/") or {FOLDER, ".git"} & {part.casefold() for part in found.resolve().parts}:
+            raise Outside(f"{path[:200]!r} is no place for something new", next="name another one")
+        return found
+
+    def known(self, place: Path) -> str:
+        """A place as the server's contents name it."""
+        return os.path.relpath(place.resolve(), Path(self.contents.root_dir).resolve()).replace(os.sep, "/")
+
+    def reading(self, path: str) -> Reading:
+        """What can be read around a file or folder.
+
+        Raises
+        ------
+        ProjectMissing
+            There is no project around it.
+        Outside
+            The project lies above the server's folder, which is not allowed.
+        StoreMissing, StoreFormat
+            Its store is gone, or is none.
+        """
+        from jupyter_mlops.server.answers import Reading
+
+        place = self.place(path)
+        folder = place if place.is_dir() else place.parent
+        found = Project.find(folder)
+        if found is None:
+            raise ProjectMissing(
+                "nothing is on record here yet", cause="no folder above holds a .mlops",
+                next="%load_ext jupyter_mlops in a notebook",
+            )  # fmt: skip
+        served = Path(self.contents.root_dir).resolve()
+        if not self.above and not found.root.is_relative_to(served):
+            raise Outside(
+                "the record of this notebook lies above the folder that this server shows",
+                next=f"start Jupyter in the folder that holds {FOLDER}, or with --MlopsApp.allow_above_root=True",
+            )
+        facts = (found.root / FOLDER / "format").stat()
+        now = facts.st_dev, facts.st_ino
+        with self._lock:
+            known = self._open.get(found.root)
+            if known is not None and known[0] == now:
+                return known[1]
+            if known is not None:  # it was removed, and another one made
+                known[1].store.close()
+                del self._open[found.root]
+            project = Project(found.root, store=Store.open(found.root / FOLDER))
+            reading = Reading(project, os.path.relpath(found.root, served).replace(os.sep, "/"))
+            self._open[found.root] = now, reading
+            return reading
+
+    def close(self) -> None:
+        """Let go of every store."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1][1].store.close()
+
+
+class BodyRefused(WrongUse):
+    """What was sent is not what is taken there."""
+
+    status = 400
+
+
+class BodyUnknown(BodyRefused):
+    """What was sent is no JSON."""
+
+    status = 415
+
+
+class BodyTooLarge(BodyRefused):
+    """More was sent than anything takes."""
+
+    status = 413
+
+
+class Outcome(NamedTuple):
+    """What came of a request: the status, the answer or `Refusal`, and its JSON."""
+
+    status: int
+    answer: Any
+    raw: bytes
+
+
+class Route(APIHandler):
+    """Answers with a struct, made by a thread; every refusal is JSON."""
+
+    auth_resource = RESOURCE
+
+    def initialize(self, app: MlopsApp) -> None:
+        self.app = app
+
+    async def answer(self, made: Callable[[Projects], Any], *, slow: bool = False) -> None:
+        """Have something read, and send it."""
+        pool = self.app.slow if slow else self.app.threads
+        try:
+            done = await asyncio.wait_for(self._thread(pool, made), self.app.patience)
+        except TimeoutError:
+            done = _refused("StoreBusy", "the record does not answer", next="mlops doctor", status=503)
+        await self.send(done)
+
+    async def act(self, form: type[_T], done: Callable[..., Any], *, files: bool = False) -> None:
+        """Have something done that changes the record or writes files, as whoever asked, and send what came of it.
+
+        It is awaited to its end, however long that takes: nothing may be done after it was said that it was not.
+
+        Parameters
+        ----------
+        form
+            What is to be sent: JSON with exactly the fields of this struct.
+        done
+            Does it, given an `Acting` and what was sent.
+        files
+            Files are written: an authorizer is asked about the server's contents too.
+        """
+        try:
+            sent = self._body(form)
+        except BodyRefused as error:
+            await self.send(_refusal(error))
+            return
+        if files and not await ensure_async(
+            self.authorizer.is_authorized(self, self.current_user, "write", "contents")
+        ):
+            raise web.HTTPError(403)
+        path, who = self.path(), self._who()
+        told: list[tuple[str, dict[str, Any]]] = []
+
+        def made(projects: Projects) -> Any:
+            from jupyter_mlops.server.acting import Acting
+
+            return done(Acting(projects, path, who, lambda *facts: told.append(facts)), sent)
+
+        outcome = await self._thread(self.app.hands, made)
+        for name, facts in told:
+            events.emit(self.event_logger, name, facts)
+        await self.send(outcome)
+
+    async def send(self, done: Outcome) -> None:
+        """Send an answer or a refusal."""
+        self.set_status(done.status)
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        await self.finish(done.raw)
+
+    def _thread(self, pool: Executor, made: Callable[[Projects], Any]) -> Awaitable[Outcome]:
+        work = functools.partial(_made, made, self.app.projects)
+        return asyncio.get_running_loop().run_in_executor(pool, work)
+
+    def _body(self, form: type[_T]) -> _T:
+        kind = self.request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise BodyUnknown("what was sent is no JSON", cause=f"it is called {kind[:80] or 'nothing'}",
+                              next="send application/json")  # fmt: skip
+        if len(self.request.body) > _BODY:
+            raise BodyTooLarge("too much was sent", cause=f"at most {_BODY:,} bytes are taken")
+        try:
+            return msgspec.json.decode(self.request.body, type=form)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            known = ", ".join(one.encode_name for one in msgspec.structs.fields(form))
+            raise BodyRefused("what was sent is not what is taken here", cause=str(error)[:300],
+                              next=f"an object of {known}") from error  # fmt: skip
+
+    def _who(self) -> str:
+        """The server's user, where that is a name: who logs in with a token or password gets one drawn at random."""
+        name = str(getattr(self.current_user, "username", "") or "")
+        return "" if _NAMELESS.fullmatch(name) else name[:200]
+
+    def words(self, name: str, most: int) -> str:
+        """An argument of the address, cut where it is too long to be meant."""
+        return str(self.get_query_argument(name, ""))[:most]
+
+    def path(self) -> str:
+        """The notebook or folder that is asked about."""
+        return self.words("path", 4096)
+
+    def number(self, name: str, default: int | None, most: int = 2**40) -> int | None:
+        """A count in the address.
+
+        Raises
+        ------
+        HTTPError
+            It is none.
+        """
+        text = self.words(name, 20)
+        if not text:
+            return default
+        if not (text.isascii() and text.isdecimal()):
+            raise web.HTTPError(400, f"{name} is a number")
+        return min(int(text), most)
+
+
+def _made(made: Callable[[Projects], Any], projects: Projects) -> Outcome:
+    """Make an answer."""
+    try:
+        answer = made(projects)
+        return Outcome(200, answer, encode(answer))
+    except MlopsError as error:
+        return _refusal(error)
+    except OSError as error:
+        where = f"the record can not be read: {error.strerror or type(error).__name__}"
+        return _refused("StoreUnreadable", where, next="mlops doctor", status=503)
+    except Exception as error:  # noqa: BLE001 - a page is told, in its own form, and the server goes on
+        _log(error)
+        return _refused(
+            "Failed", "the record could not be read", cause=type(error).__name__, next="mlops doctor, mlops fsck",
+            status=500,
+        )  # fmt: skip
+
+
+def _log(error: Exception) -> None:
+    from tornado.log import app_log
+
+    app_log.error("jupyter_mlops could not answer", exc_info=error)
+
+
+def _status(error: MlopsError) -> int:
+    from jupyter_mlops.checks import GateInvalid
+    from jupyter_mlops.registry import NameInvalid
+
+    if isinstance(error, BodyRefused):
+        return error.status
+    if isinstance(error, Outside | PermissionError):
+        return 403
+    if error.exit_code == 1:  # the answer is no
+        return 409
+    if isinstance(error, NotFound | FileNotFoundError | LookupError):
+        return 404
+    if isinstance(error, RecordInvalid | WrongUse | NameInvalid | GateInvalid):
+        return 400
+    return 503 if isinstance(error, OSError) else 409
+
+
+def _refusal(error: MlopsError) -> Outcome:
+    from jupyter_mlops.registry import GateRefused
+
+    return _refused(
+        type(error).__name__, error.thing, cause=error.cause, next=error.next, status=_status(error),
+        checks=error.results if isinstance(error, GateRefused) else (),
+    )  # fmt: skip
+
+
+def _refused(
+    kind: str, message: str, *, status: int, cause: str = "", next: str = "", checks: Sequence[CheckResult] = ()
+) -> Outcome:
+    from jupyter_mlops.server.answers import Refusal
+    from jupyter_mlops.server.models import GateRefusal, answered
+
+    refusal = (
+        GateRefusal(kind=kind, message=message, cause=cause, next=next, checks=[answered(one) for one in checks])
+        if checks else Refusal(kind=kind, message=message, cause=cause, next=next)
+    )  # fmt: skip
+    return Outcome(status, refusal, encode(refusal))
+
+
+def notebook_in(projects: Projects, path: str) -> str:
+    """A notebook's path as records spell it; empty for a folder."""
+    return projects.reading(path).project.relative(projects.place(path)) if path.endswith(".ipynb") else ""
