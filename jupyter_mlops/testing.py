@@ -215,6 +215,19 @@ def perish(step: Step, project: Project, on_event: OnEvent) -> Outcome:
     return perform(step, project, on_event)
 
 
+def write_notebook(path: Path, *sources: str) -> str:
+    """Write a notebook of cells, the first of which declares parameters; its name."""
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "code", "id": f"cell-{place}", "metadata": {} if place else {"tags": ["parameters"]},
+         "source": source, "outputs": [], "execution_count": None}
+        for place, source in enumerate(sources)
+    ]  # fmt: skip
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(book))
+    return path.name
+
+
 class TargetSuite:
     """What a target has to keep to, wherever its steps run.
 
@@ -253,15 +266,7 @@ class TargetSuite:
         """Write a notebook of cells, the first of which declares parameters."""
 
         def write(name: str, *sources: str) -> str:
-            cells: list[dict[str, Any]] = [
-                {"cell_type": "code", "id": f"cell-{place}", "metadata": {} if place else {"tags": ["parameters"]},
-                 "source": source, "outputs": [], "execution_count": None}
-                for place, source in enumerate(sources)
-            ]  # fmt: skip
-            kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-            book = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-            (project.root / name).write_text(json.dumps(book))
-            return name
+            return write_notebook(project.root / name, *sources)
 
         return write
 

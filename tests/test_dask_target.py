@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -24,11 +25,12 @@ pytest.importorskip("distributed", reason="distributed is not installed")
 
 from jupyter_mlops import cli
 from jupyter_mlops.pipelines import PERFORM, run_notebook, sweep
+from jupyter_mlops.pipelines.steps import logged
 from jupyter_mlops.project import Project
 from jupyter_mlops.targets import Event, Step, Target, TargetMissing, open_target
 from jupyter_mlops.targets.dask import differences
 from jupyter_mlops.targets.parcels import ParcelInvalid, inside, pack
-from jupyter_mlops.testing import TargetSuite
+from jupyter_mlops.testing import TargetSuite, write_notebook
 from jupyter_mlops.widgets import View
 
 LIMIT = 120.0
@@ -46,7 +48,9 @@ class Cluster:
         self.until(lambda: facts.is_file() and facts.read_text().strip().endswith("}"), "the scheduler did not start")
         self.address = str(json.loads(facts.read_text())["address"])
 
-    def start(self, *words: str, root: Path | None = None, **variables: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *words: str, root: Path | None = None, python: Path | None = None, **variables: str
+    ) -> subprocess.Popen[bytes]:  # fmt: skip
         here = self.folder / f"{words[0]}-{len(self.processes)}"
         here.mkdir()
         log = here / "log"
@@ -54,16 +58,18 @@ class Cluster:
         where = ["--local-directory", str(root or here)] if words[0] == "worker" else []
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *words, *where], cwd=here, stdout=file, stderr=file,
+                [str(python or sys.executable), "-m", "dask", *words, *where], cwd=here, stdout=file, stderr=file,
                 env={**os.environ, **variables},
             )  # fmt: skip
         self.processes.append(process)
         return process
 
-    def worker(self, *, root: Path | None = None, **variables: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self, *, root: Path | None = None, python: Path | None = None, **variables: str
+    ) -> subprocess.Popen[bytes]:  # fmt: skip
         return self.start(
             "worker", self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--memory-limit", "0",
-            root=root, **variables,
+            root=root, python=python, **variables,
         )  # fmt: skip
 
     def until(self, condition: Callable[[], bool], why: str) -> None:
@@ -118,16 +124,8 @@ def project(tmp_path: Path) -> Project:
     return Project.open(tmp_path / "project")
 
 
-def write(project: Project, *sources: str, name: str = "a.ipynb") -> str:
-    cells = [
-        {"cell_type": "code", "id": f"c{place}", "metadata": {} if place else {"tags": ["parameters"]},
-         "source": source, "outputs": [], "execution_count": None}
-        for place, source in enumerate(sources)
-    ]  # fmt: skip
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    (project.root / name).write_text(json.dumps(book))
-    return name
+def write(project: Project, *sources: str) -> str:
+    return write_notebook(project.root / "a.ipynb", *sources)
 
 
 def step(notebook: str = "a.ipynb", **rest: Any) -> Step:
@@ -294,6 +292,78 @@ def test_a_worker_with_another_environment_is_refused_by_name_and_used_only_wher
             assert "papermill 0.0.1" in "".join(outcome.notes)
 
 
+@pytest.fixture
+def other(tmp_path: Path, index: None) -> Path:
+    """The interpreter of an environment that has what is here, and another version of one package."""
+    from jupyter_mlops.environment.locking import uv
+
+    folder = tmp_path / "other"
+    assert uv("venv", "--no-project", "-q", "--python", sys.executable, str(folder)).returncode == 0
+    python = folder / "bin" / "python"
+    done = uv("pip", "install", "-q", "--python", str(python), "six==1.16.0")
+    assert done.returncode == 0, done.stderr
+    (site,) = folder.glob("lib/*/site-packages")
+    (site / "here.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    return python
+
+
+def test_a_worker_makes_the_environment_that_is_here_once_and_runs_steps_in_it(
+    tmp_path_factory: pytest.TempPathFactory, project: Project, other: Path
+) -> None:
+    import six
+
+    assert six.__version__ != "1.16.0"
+    write(
+        project, "x = 1",
+        "import six, sys\nfrom jupyter_mlops import log_param\nlog_param('six', six.__version__)\n"
+        "log_param('prefix', sys.prefix)",
+    )  # fmt: skip
+    assert run_notebook(project.root / "a.ipynb", project=project).status == "done"
+    with started(tmp_path_factory.mktemp("equal"), 0) as odd:
+        odd.worker(python=other)
+        with odd.target(project, 1) as target:
+            outcome = target.submit(step(), project, PERFORM).result(LIMIT)
+            assert (outcome.status, "six 1.16.0" in outcome.cause) == ("refused", True), outcome.why
+        with odd.target(project, 1, environment="create") as target:
+            heard: list[Event] = []
+            first = target.submit(step(), project, PERFORM, heard.append).result(2 * LIMIT)
+            assert first.ok, first.why
+            assert first.values["six"] == six.__version__
+            assert Path(first.values["prefix"]).parent.name == "mlops-environments"
+            assert "made there of" in "".join(first.notes)
+            second = target.submit(step(), project, PERFORM, heard.append).result(LIMIT)
+            assert second.values == first.values
+        assert sum("makes the environment" in one.text for one in heard) == 1
+        assert first.run is not None
+        (cell,) = (one for one in project.store.cell_runs(run=first.run) if one.started.cell == "cell-1")
+        assert cell.environment is not None
+        packages = {one.name: one.version for one in project.store.line(cell.environment).record.packages}  # type: ignore[union-attr]
+        assert packages["six"] == six.__version__
+        assert "distributed" not in packages  # what the notebook uses, as `mlops env lock` has it
+
+
+def test_an_environment_that_can_not_be_locked_is_refused_with_the_reason(
+    tmp_path_factory: pytest.TempPathFactory, project: Project, tmp_path: Path, wheel: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch, index: None,
+) -> None:  # fmt: skip
+    from jupyter_mlops.environment.locking import uv
+
+    site = tmp_path / "site"
+    made = wheel(tmp_path, "own-tool-of-nobody", "1.0", own_tool_of_nobody="x = 1\n")
+    assert uv("pip", "install", "-q", "--target", str(site), str(made), offline=True).returncode == 0
+    (site / "own_tool_of_nobody-1.0.dist-info" / "direct_url.json").unlink()  # as from an index
+    before = os.environ.get("PYTHONPATH")
+    with started(tmp_path_factory.mktemp("unlocked"), 1) as odd:
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(site), before))))
+        monkeypatch.syspath_prepend(str(site))
+        write(project, "x = 1", "import own_tool_of_nobody")
+        assert run_notebook(project.root / "a.ipynb", project=project).status == "done"
+        with odd.target(project, 1, environment="create") as target:
+            outcome = target.submit(step(retries=1), project, PERFORM).result(LIMIT)
+    assert (outcome.status, outcome.attempts) == ("refused", 1)
+    assert "the index has no own-tool-of-nobody 1.0" in outcome.cause
+
+
 def test_what_counts_as_another_environment() -> None:
     from jupyter_mlops.records import Environment, Package
 
@@ -311,7 +381,6 @@ def test_what_counts_as_another_environment() -> None:
         ({"address": "scheduler:8786"}, "tcp://"),
         ({"address": "tcp://a:1", "workers": 2}, "its own"),
         ({"workers": 0}, "from 1 to 1024"),
-        ({"environment": "create"}, "mlops env create"),
         ({"environment": "odd"}, "environment"),
         ({"files": ["../x"]}, "inside of the project"),
         ({"adress": "tcp://a:1"}, "known are: kind, address"),
@@ -362,6 +431,60 @@ def test_a_worker_that_dies_leaves_what_it_had_on_record_and_another_takes_the_s
         assert project.store.run(outcome.run).status == "interrupted"
         assert f"mlops resume {outcome.run[7:15]}" in outcome.cause
         assert [one.what for one in project.store.fsck() if one.severity == "damage"] == []
+
+
+@pytest.mark.parametrize("cache", ["off", "cells"])
+def test_a_run_that_is_lost_with_its_worker_is_gone_on_with_and_gives_what_a_whole_run_gives(
+    tmp_path_factory: pytest.TempPathFactory, project: Project, tmp_path: Path, cache: str
+) -> None:
+    mark = tmp_path / "mark"
+    (project.root / "data.csv").write_text("x\n3\n4\n")
+    write(
+        project, "mark = ''",
+        "import random\nrandom.seed(7)\nxs = [int(line) for line in open('data.csv').readlines()[1:]]",
+        "drawn = [random.random() for _ in xs]\nalias = xs\nprint(sum(xs))",
+        "import os, time\nif not os.path.exists(mark):\n    open(mark, 'w').write('x')\n    time.sleep(600)",
+        "from jupyter_mlops import log_metric\nalias.append(5)\nlog_metric('sum', sum(xs))\n"
+        "log_metric('drawn', sum(drawn) + random.random())\nopen('made.csv', 'w').write(repr((xs, drawn)))\nxs",
+    )  # fmt: skip
+    asked = step(parameters={"mark": str(mark)}, reads=["data.csv"], cache=cache)
+    with started(tmp_path_factory.mktemp("killed")) as dying, dying.target(project, 1) as target:
+        handle = target.submit(asked, project, PERFORM)
+        there(dying, mark)
+        dying.until(lambda: len(ended(project)) >= 4, "what ended before the long cell is not on record here")
+        dying.end(dying.processes[1])
+        outcome = handle.result(LIMIT)
+    assert outcome.status == "lost"
+    assert outcome.run is not None
+    assert project.store.run(outcome.run).status == "interrupted"
+    assert ended(project)[:4] == ["cell-0", "injected-parameters", "cell-1", "cell-2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter_mlops", "resume", outcome.run[7:15], "--json"], cwd=project.root,
+        capture_output=True, text=True, timeout=LIMIT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    resumed = json.loads(done.stdout)
+    assert (project.root / "a.resumed.ipynb").is_file()
+    made = (project.root / "made.csv").read_bytes()
+    (project.root / "made.csv").unlink()
+    whole = run_notebook(project.root / "a.ipynb", parameters={"mark": str(mark)}, project=project)
+    assert whole.status == "done"
+    assert (project.root / "made.csv").read_bytes() == made
+    assert cells(project.root / "a.resumed.ipynb") == cells(project.root / "a.out.ipynb")
+    assert resumed["metrics"] == logged(project, whole.run)[0]
+    assert bool(resumed["recalled"]) == (cache == "cells"), resumed
+
+
+def ended(project: Project) -> list[str]:
+    return [one.started.cell for one in project.store.cell_runs(newest_first=False) if one.ended]
+
+
+def cells(path: Path) -> list[tuple[str, Any]]:
+    """The cells of an executed notebook, with what they showed."""
+    return [
+        (cell["source"], [one.get("text") or one.get("data") for one in cell["outputs"]])
+        for cell in json.loads(path.read_text())["cells"]
+    ]
 
 
 def test_a_scheduler_that_is_lost_ends_the_step_and_is_said(

@@ -26,6 +26,7 @@ from jupyter_mlops.pipelines.parameters import assigned
 from jupyter_mlops.pipelines.sweeps import draw, grid, read_axis
 from jupyter_mlops.project import Project
 from jupyter_mlops.targets import Target, open_target
+from jupyter_mlops.testing import write_notebook
 
 DECLARED = "depth: int = 1\nrate: float = 0.1\nname: str = 'a'\nshape: list[int] = [1]\nfull: bool = True\nfree = None"
 KNOWN = assigned(DECLARED)
@@ -43,15 +44,7 @@ def target(project: Project) -> Iterator[Target]:
 
 
 def write(folder: Path, *sources: str, parameters: str = DECLARED) -> Path:
-    cells = [
-        {"cell_type": "code", "id": f"c{place}", "metadata": {} if place else {"tags": ["parameters"]},
-         "source": source, "outputs": [], "execution_count": None}
-        for place, source in enumerate([parameters, *sources])
-    ]  # fmt: skip
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    (folder / "a.ipynb").write_text(json.dumps(book))
-    return folder / "a.ipynb"
+    return folder / write_notebook(folder / "a.ipynb", parameters, *sources)
 
 
 SCORE = "from jupyter_mlops import log_metric\nlog_metric('score', depth - 10 * rate)\nlog_metric('loss', depth * rate)"

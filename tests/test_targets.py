@@ -19,7 +19,7 @@ from jupyter_mlops.pipelines import PERFORM
 from jupyter_mlops.project import Project, SettingsInvalid
 from jupyter_mlops.targets import Outcome, Step, Target, TargetInvalid, TargetMissing, open_target
 from jupyter_mlops.targets.local import LocalTarget
-from jupyter_mlops.testing import TargetSuite
+from jupyter_mlops.testing import TargetSuite, write_notebook
 
 
 class TestLocal(TargetSuite):
@@ -35,15 +35,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def write(folder: Path, *sources: str) -> str:
-    cells = [
-        {"cell_type": "code", "id": f"c{place}", "metadata": {} if place else {"tags": ["parameters"]},
-         "source": source, "outputs": [], "execution_count": None}
-        for place, source in enumerate(sources)
-    ]  # fmt: skip
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    book = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    (folder / "a.ipynb").write_text(json.dumps(book))
-    return "a.ipynb"
+    return write_notebook(folder / "a.ipynb", *sources)
 
 
 def settings(project: Project, text: str) -> Project:

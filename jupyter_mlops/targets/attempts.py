@@ -49,6 +49,8 @@ class Attempt:
     ----------
     run
         The run on record, once it is known.
+    behind
+        Whether there is more on record there than was brought home.
     """
 
     def __init__(self, project: Project, told: Mapping[str, Any], number: int, ask: Ask) -> None:
@@ -56,6 +58,7 @@ class Attempt:
         self.visit, self.worker = str(told["visit"]), str(told["worker"])
         self.run: Digest | None = None
         self.began = time.monotonic()
+        self.behind = False
         self._fetched = 0.0
         self._journals: dict[str, Adopted] = {}
         self._rest: dict[str, bytes] = {}
@@ -67,17 +70,20 @@ class Attempt:
     # -- what it is given --------------------------------------------------------------------------------------------
 
     def send(self, missing: Iterable[Digest], parcel: Parcel) -> None:
-        """Send what the worker lacks."""
+        """Send what the worker lacks of a parcel."""
         by_digest = {one.digest: one for one in parcel.files}
+        self.send_files({one: (self.project.root / by_digest[one].name, by_digest[one].size) for one in missing})
+
+    def send_files(self, files: Mapping[Digest, tuple[Path, int]]) -> None:
+        """Send files: by their digests where each is, and how many bytes it has."""
         pieces: list[tuple[Digest, int, int, bytes]] = []
         size = 0
-        for digest in missing:
-            one = by_digest[digest]
-            with (self.project.root / one.name).open("rb") as file:
+        for digest, (path, whole) in files.items():
+            with path.open("rb") as file:
                 offset = 0
-                while offset == 0 or offset < one.size:
-                    data = file.read(min(PIECE, one.size - offset))
-                    pieces.append((digest, offset, one.size, data))
+                while offset == 0 or offset < whole:
+                    data = file.read(min(PIECE, whole - offset))
+                    pieces.append((digest, offset, whole, data))
                     size += len(data)
                     offset += len(data)
                     if size >= PIECE:
@@ -93,6 +99,7 @@ class Attempt:
     def fetch_record(self, *, now: bool = False) -> None:
         """Bring home what is on record there, unless that was done a moment ago."""
         if not now and time.monotonic() < self._fetched + _OFTEN:
+            self.behind = True
             return
         store = self.project.store
         news = decode(self.ask("news"), News)
@@ -113,7 +120,7 @@ class Attempt:
                 whole, newline, rest = (self._rest[writer] + data).rpartition(b"\n")
                 self._rest[writer] = rest
                 journal.add(whole + newline)
-        self._fetched = time.monotonic()
+        self._fetched, self.behind = time.monotonic(), False
 
     def fetch_files(self, left: Left) -> list[str]:
         """Bring home the files it left; what could not be."""

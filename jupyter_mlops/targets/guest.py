@@ -1,31 +1,30 @@
-"""The worker's side of the target ``dask``: a step that runs as a guest in a worker, and the talk with who wants it.
+"""A step where there is nothing of its project: a guest in a Dask worker or in a pod, and the talk with who wants it.
 
-A guest is a task of Dask's. It says hello with what it lacks, and waits until it has been given that, and its secrets,
-straight into memory. Then it runs the step in a process of its own, in a project folder made for it; tells of each
-event; and waits at last until its record and files have been fetched. A guest whose task is given up, because it was
-cancelled or because whoever wanted it is gone, ends its step and leaves nothing.
+A guest says hello with what it lacks, and waits until it has been given that, and its secrets, straight into memory.
+Then it runs the step in a process of its own, in a project folder made for it; tells of each event; and waits at last
+until its record and files have been fetched. A guest whose task is given up, because it was cancelled or because
+whoever wanted it is gone, ends its step and leaves nothing.
 
-What is said with events passes through the scheduler, which keeps it for its dashboard: so they hold names and states,
-and everything else is fetched.
+What is said with events may be kept on its way, as by Dask's scheduler for its dashboard: so they hold names and
+states, and everything else is fetched.
 """
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import concurrent.futures
 import contextlib
+import os
 import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
-from jupyter_mlops.environment import observe
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.objects import OBJECT
 from jupyter_mlops.project import CODE, FOLDER, Project
@@ -46,12 +45,8 @@ _FULL: Final = 2**20
 """Bytes left on a disk that is called full."""
 
 
-class StepFailed(MlopsError, RuntimeError):
-    """A step did not succeed: what Dask is told, so that it tries again as often as it was asked to."""
-
-
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What a guest is told with its task: nothing that is secret.
+    """What a guest is told at first: nothing that is secret.
 
     Attributes
     ----------
@@ -59,36 +54,28 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         The step, without its secrets.
     perform
         The function that performs it.
-    topic
-        Where events are said.
     files
         The files of its project.
     code
         The state of the code around it, which can not be seen from here.
+    kernels
+        ``cold`` or ``warm``; see `local.LocalOptions`.
     """
 
     step: Step
     perform: str
-    topic: str
     files: list[Sent] = []
     code: CodeState = CodeState()
-
-
-class Letter(msgspec.Struct, frozen=True):
-    """An order as it travels; Dask shows and logs what tasks are given, and this shows nothing."""
-
-    raw: bytes
-
-    def __repr__(self) -> str:
-        return "Letter()"
+    kernels: str = "cold"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a guest is told when it has said hello: to go on, or not to."""
+    """What a guest is told when it has said hello: to go on, or not to; and in an environment made from which lock."""
 
     go: bool
     attempt: int = 1
     secrets: dict[str, Any] = {}
+    lock: Digest | None = None
 
     def __repr__(self) -> str:
         return f"Answer(go={self.go})"
@@ -128,74 +115,70 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     objects: dict[Digest, int] = {}
 
 
+class NotMade(MlopsError, RuntimeError):
+    """An environment that is wanted can not be made where the step is to run."""
+
+
 class _Withdrawn(Exception):
     """Nobody wants the step any more."""
 
 
-_guests: dict[str, Guest] = {}
 _depots: dict[str, Store] = {}
+_warm: dict[str, LocalTarget] = {}
+_staying: set[str] = set()
 _lock: Final = threading.Lock()
+_making: Final = threading.Lock()
 
 
-def attend(letter: Letter) -> None:
-    """Be a guest: what is submitted to Dask."""
-    from distributed import get_worker
+class Host(Protocol):
+    """Where a guest is: a worker, a pod.
 
-    worker = get_worker()
-    guest = Guest(worker, str(worker.get_current_task()), decode(letter.raw, Order))
-    _guests[guest.visit] = guest
-    try:
-        status = guest.serve()
-    except _Withdrawn:
-        status = "interrupted"
-    finally:
-        del _guests[guest.visit]
-        guest.leave()
-    if status in ("failed", "lost"):
-        raise StepFailed(f"the step {guest.order.step.name!r} {status}: whoever asked for it has the record")
+    Attributes
+    ----------
+    name
+        What it is called in a sentence, as in ``the worker tcp://a:1``.
+    folder
+        Where it may put files.
+    slots
+        How many guests it has at a time.
+    """
 
+    @property
+    def name(self) -> str: ...
 
-async def ask(visit: str, what: str, *given: Any) -> dict[str, Any]:
-    """Speak to a guest of this worker: what is called through `Client.run`."""
-    guest = _guests.get(visit)
-    if guest is None:
-        return {"gone": True}
-    calls: dict[str, Callable[..., Any]] = {
-        "put": guest.put, "answer": guest.answered, "stop": guest.stop, "news": guest.news, "read": guest.read,
-        "left": guest.what_is_left, "fetched": guest.fetched, "spoken": guest.spoken,
-    }  # fmt: skip
-    try:
-        return {"answer": await asyncio.to_thread(calls[what], *given)}
-    except (OSError, MlopsError) as error:
-        return {"error": _said(error)}
+    @property
+    def folder(self) -> str: ...
 
+    @property
+    def slots(self) -> int: ...
 
-def describe() -> bytes:
-    """The environment of this worker, as a record."""
-    global _described
-    if _described is None:
-        _described = encode(observe())
-    return _described
+    def say(self, told: dict[str, Any]) -> None:
+        """Pass on what a guest has to say to the one who wants its step."""
 
-
-_described: bytes | None = None
+    def withdrawn(self) -> bool:
+        """Whether nobody wants the step any more."""
 
 
 class Guest:
-    """A step in a worker.
+    """A step on its visit.
 
     Parameters
     ----------
-    worker
-        Dask's worker.
-    key
-        The name of its task.
+    host
+        Where it is.
     order
         What it was told.
+
+    Attributes
+    ----------
+    visit
+        Its own name.
+    left
+        What it leaves, when it is over.
     """
 
-    def __init__(self, worker: Any, key: str, order: Order) -> None:
-        self.worker, self.key, self.order = worker, key, order
+    def __init__(self, host: Host, order: Order) -> None:
+        self.host, self.order = host, order
         self.visit = uuid.uuid4().hex
         self.left: Left | None = None
         self._turn = threading.Condition()
@@ -210,44 +193,110 @@ class Guest:
     def root(self) -> Path:
         """The folder made for its project."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="mlops-step-", dir=self.worker.local_directory))
+            self._folder = Path(tempfile.mkdtemp(prefix="mlops-step-", dir=self.host.folder))
         return self._folder
 
     def serve(self) -> str:
         """From hello to good-bye; the step's status."""
+        with _lock:
+            _staying.add(self.visit)
         try:
-            self._depot = _depot_of(self.worker)
+            return self._through()
+        except _Withdrawn:
+            return "interrupted"
+        finally:
+            self._leave()
+
+    def _through(self) -> str:
+        try:
+            self._depot = _depot_of(self.host.folder)
             missing = sorted({one.digest for one in self.order.files if not self._depot.has(one.digest)})
             self._say("hello", missing=missing)
             answer = self._wait(lambda: self._answer)
             if not answer.go:
                 return "interrupted" if self._stopped else "lost"
+            python = self._equal(answer.lock) if answer.lock is not None else None
             unpack(self.order.files, self._depot, self.root)
             inside(self.root, self.order.step.output).parent.mkdir(parents=True, exist_ok=True)
-            outcome = self._run(answer)
+            outcome = self._run(answer, python)
+        except NotMade as error:
+            outcome = Outcome(status="refused", cause=str(error))
         except (OSError, MlopsError) as error:
-            cause = f"the worker could not lay out its files: {_said(error)}"
+            cause = f"{self.host.name} could not lay out its files: {_said(error)}"
             outcome = Outcome(status="lost", cause=cause)
         self.left = self._gathered(self._explained(outcome))
         self._say("over")
         self._wait(lambda: self._fetched or None)
         return outcome.status
 
-    def _run(self, answer: Answer) -> Outcome:
+    def _equal(self, lock: Digest) -> Path:
+        """The interpreter of an environment that is made from a lock, once for each lock.
+
+        Raises
+        ------
+        NotMade
+            It can not be made here.
+        """
+        assert self._depot is not None
+        folder = Path(self.host.folder) / "mlops-environments" / lock[7:23]
+        python, mark = folder / "bin" / "python", folder / "mlops-made"
+        try:
+            with _making:
+                if not mark.exists():
+                    from jupyter_mlops.environment.locking import read_lock
+                    from jupyter_mlops.environment.making import create
+
+                    self._tell(f"{self.host.name} makes the environment that is wanted")
+                    shutil.rmtree(folder, ignore_errors=True)  # half made, by one that died over it
+                    with tempfile.NamedTemporaryFile(suffix=".toml") as file:
+                        file.write(self._depot.get(lock))
+                        file.flush()
+                        made = create(read_lock(Path(file.name)), folder, store=self._depot)
+                    others = [one.name for one in (*made.differs.added, *made.differs.removed)]
+                    others += [old.name for old, _ in made.differs.changed]
+                    if others or not made.kernel:
+                        what = ", ".join(others) or "ipykernel is not in it"
+                        raise MlopsError("what was made is not what was locked", cause=what)
+                    mark.touch()
+        except MlopsError as error:
+            raise NotMade(f"{self.host.name} can not make the environment that is wanted", cause=str(error)) from error
+        return python
+
+    def _run(self, answer: Answer, python: Path | None) -> Outcome:
         step = msgspec.structs.replace(self.order.step, secrets=answer.secrets, retries=0)
         # What Dask tells its own processes is another in each: a run that reads all variables would never be skipped.
         around = {name: value for name, value in Project(self.root).environ.items() if not name.startswith("__DASK")}
+        if python is not None:
+            apart = {"PYTHONPATH", "PYTHONHOME", "JUPYTER_PATH"}  # they would lead out of the environment
+            around = {name: value for name, value in around.items() if name not in apart}
+            around |= {
+                "VIRTUAL_ENV": str(python.parents[1]), "JUPYTER_PREFER_ENV_PATH": "1",
+                "PATH": os.pathsep.join([str(python.parent), around.get("PATH", os.defpath)]),
+            }  # fmt: skip
         project = Project(self.root, environ={**around, CODE: encode(self.order.code).decode()})
-        with LocalTarget(self.key, 1) as here:
+        with self._processes(python) as here:
             handle = here.submit(step, project, self.order.perform, self._heard)
             while True:
                 with contextlib.suppress(concurrent.futures.TimeoutError):
                     return handle.future.result(_TICK)
-                if self._withdrawn():
+                if self.host.withdrawn():
                     handle.kill()
                     raise _Withdrawn
                 if self._stopped:
                     return handle.kill()
+
+    @contextlib.contextmanager
+    def _processes(self, python: Path | None) -> Iterator[LocalTarget]:
+        """Where its process is started; or forked, as for all guests that come here, while this process lives."""
+        if python is not None or self.order.kernels == "cold":
+            with LocalTarget(self.visit, 1, python=python) as here:
+                yield here
+            return
+        with _lock:
+            place = self.host.folder
+            if place not in _warm:
+                _warm[place] = LocalTarget(self.host.name, self.host.slots, kernels=self.order.kernels)
+        yield _warm[place]
 
     def _heard(self, event: Event) -> None:
         if event.kind == "output":
@@ -262,19 +311,22 @@ class Guest:
         elif event.kind != "ended":  # that it is over is said when what it left can be fetched
             self._say("event", event=encode(event).decode())
 
+    def _tell(self, text: str) -> None:
+        self._heard(Event(kind="note", text=text))
+
     def _explained(self, outcome: Outcome) -> Outcome:
         """Say of an outcome that is none that the disk is full, where it is."""
         if outcome.ok or outcome.status == "interrupted":
             return outcome
         try:
-            free = shutil.disk_usage(self.worker.local_directory).free
+            free = shutil.disk_usage(self.host.folder).free
         except OSError:
             return outcome
         if free > _FULL:
             return outcome
         status = "lost" if outcome.status == "refused" else outcome.status
-        cause = "; ".join(filter(None, (f"the disk of the worker {self.worker.address} is full", outcome.cause)))
-        error = f"{outcome.error} (the disk of the worker {self.worker.address} is full)" if outcome.error else ""
+        cause = "; ".join(filter(None, (f"the disk of {self.host.name} is full", outcome.cause)))
+        error = f"{outcome.error} (the disk of {self.host.name} is full)" if outcome.error else ""
         return msgspec.structs.replace(outcome, status=status, cause=cause, error=error)
 
     def _gathered(self, outcome: Outcome) -> Left:
@@ -295,12 +347,13 @@ class Guest:
             moves = [move for ref in store.refs("models/") if "@" not in ref for move in store.moves(ref)]
         return [Move(transition=move.transition) for move in sorted(moves, key=lambda one: one.time)]
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Take away everything but files that further steps may need."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         with _lock:
-            if not _guests and self._depot is not None:
+            _staying.discard(self.visit)
+            if not _staying and self._depot is not None:
                 _sweep(self._depot)
 
     # -- what it waits for -------------------------------------------------------------------------------------------
@@ -312,19 +365,29 @@ class Guest:
                 if found is not None:
                     return found
                 self._turn.wait(_TICK)
-            if self._withdrawn():
+            if self.host.withdrawn():
                 raise _Withdrawn
 
-    def _withdrawn(self) -> bool:
-        """Whether nobody wants the task any more."""
-        task = self.worker.state.tasks.get(self.key)
-        return task is None or task.state in ("cancelled", "released", "forgotten")
-
     def _say(self, kind: str, **facts: Any) -> None:
-        told = {"key": self.key, "visit": self.visit, "worker": self.worker.address, "kind": kind, **facts}
-        self.worker.log_event(self.order.topic, told)
+        self.host.say({"visit": self.visit, "kind": kind, **facts})
 
     # -- what it is asked --------------------------------------------------------------------------------------------
+
+    def ask(self, what: str, given: Sequence[Any]) -> dict[str, Any]:
+        """Do what is asked: the answer, or why there is none."""
+        calls: dict[str, Callable[..., Any]] = {
+            "lacks": self.lacks, "put": self.put, "answer": self.answered, "stop": self.stop, "news": self.news,
+            "read": self.read, "left": self.what_is_left, "fetched": self.fetched, "spoken": self.spoken,
+        }  # fmt: skip
+        try:
+            return {"answer": calls[what](*given)}
+        except (OSError, MlopsError) as error:
+            return {"error": _said(error)}
+
+    def lacks(self, digests: list[Digest]) -> list[Digest]:
+        """Which of these are not here yet."""
+        assert self._depot is not None
+        return [one for one in digests if not self._depot.has(one)]
 
     def put(self, pieces: list[tuple[Digest, int, int, bytes]]) -> None:
         """Take pieces of files: digest, offset, size of the whole, bytes."""
@@ -333,6 +396,8 @@ class Guest:
             if offset == 0 and len(data) == size:
                 found = self._depot.put(data)
             else:
+                if self._depot.has(digest):
+                    continue  # sent again by one who did not hear that it had come
                 part = self.root / f".{digest.replace(':', '-')}.part"
                 with part.open("r+b" if offset else "wb") as file:
                     file.seek(offset)
@@ -404,10 +469,9 @@ class Guest:
             self._turn.notify_all()
 
 
-def _depot_of(worker: Any) -> Store:
-    """Where a worker keeps files that were sent to it, each once, for as long as it lives."""
+def _depot_of(place: str) -> Store:
+    """Where files that were sent are kept, each once, for as long as a worker lives."""
     with _lock:
-        place = str(worker.local_directory)
         if place not in _depots:
             _depots[place] = Store.create(Path(place) / "mlops-depot")
         return _depots[place]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -65,10 +66,15 @@ class LocalTarget:
         How many steps run at a time.
     kernels
         ``cold``, ``warm`` or ``spare``; see `LocalOptions`.
+    python
+        The interpreter of the steps' processes, where it is not this one's.
     """
 
-    def __init__(self, name: str = "local", slots: int | None = None, *, kernels: str = "cold") -> None:
+    def __init__(
+        self, name: str = "local", slots: int | None = None, *, kernels: str = "cold", python: Path | None = None
+    ) -> None:  # fmt: skip
         self.name = name
+        self.python = str(python or sys.executable)
         self.slots = slots or cores()
         self._how = kernels
         self._kernels: Kernels | None = None
@@ -93,7 +99,7 @@ class LocalTarget:
                 from jupyter_mlops.targets.warm import Kernels
 
                 self._kernels = Kernels(project.environ, self.slots, fork=self._how == "warm")
-            task = _Task(step, project, perform, on_event, self._withdraw, self._kernels)
+            task = _Task(step, project, perform, on_event, self._withdraw, self._kernels, self.python)
             self._tasks.add(task)
             self._waiting.append(task)
             if self._threads < self.slots:
@@ -144,9 +150,9 @@ class _Task:
 
     def __init__(
         self, step: Step, project: Project, perform: str, on_event: OnEvent | None, withdraw: Any,
-        kernels: Kernels | None,
+        kernels: Kernels | None, python: str,
     ) -> None:  # fmt: skip
-        self.kernels = kernels
+        self.kernels, self.python = kernels, python
         self.step, self.project, self.perform, self.on_event = step, project, perform, on_event
         self.handle = Handle(step, self.stop)
         self._withdraw = withdraw
@@ -190,7 +196,7 @@ class _Task:
             if self._ended:
                 return Outcome(status="interrupted", cause="it was told to end", attempts=attempt - 1)
             try:
-                self._process = process = _start(self.project, self.kernels, template)
+                self._process = process = _start(self.python, self.project, self.kernels, template)
             except OSError as error:
                 return Outcome(status="lost", cause=f"no process could be started: {error}", attempts=attempt)
         with process:
@@ -290,7 +296,9 @@ class _Task:
         return word.outcome
 
 
-def _start(project: Project, kernels: Kernels | None, template: str) -> subprocess.Popen[bytes] | Forked:
+def _start(
+    python: str, project: Project, kernels: Kernels | None, template: str
+) -> subprocess.Popen[bytes] | Forked:  # fmt: skip
     environ = dict(project.environ) | ({TEMPLATE: template} if template else {})
     if kernels is not None and kernels.steps is not None and kernels.steps.wait(0):
         from jupyter_mlops.targets.warm import Declined
@@ -299,7 +307,7 @@ def _start(project: Project, kernels: Kernels | None, template: str) -> subproce
             return _fork(kernels.steps, project, environ)
     # -P: what lies about in the project's folder is not to stand in for modules of ours.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "jupyter_mlops.targets.child"], cwd=project.root, env=environ,
+        [python, "-P", "-m", "jupyter_mlops.targets.child"], cwd=project.root, env=environ,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 

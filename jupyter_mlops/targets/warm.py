@@ -382,7 +382,7 @@ class Kernels:
 
     def kernel(self, notebook: Path, name: str) -> tuple[Template | None, str]:
         """A template for a notebook's kernel, and why there is none."""
-        cells, own = _read(notebook)
+        cells, own = cells_of(notebook)
         try:
             spec = KernelSpecManager().get_kernel_spec(name or own)
         except NoSuchKernel:
@@ -419,7 +419,7 @@ def forks() -> bool:
     return sys.platform == "linux" and os.path.isdir("/proc/self/task")
 
 
-def _read(notebook: Path) -> tuple[list[str], str]:
+def cells_of(notebook: Path) -> tuple[list[str], str]:
     """A notebook's code, and the name of its kernel; nothing of one that can not be read: the run will tell."""
     try:
         book = json.loads(notebook.read_text(encoding="utf-8-sig"))
