@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 @click.option(
     "--target", help="Where it runs: a name that `mlops targets` lists. In a process of this command unless given."
 )
+@click.option(
+    "--manifest", type=FILE, metavar="FILE", help="Write what the target would have a cluster run; run nothing."
+)
 @click.option("--retries", type=click.IntRange(0, 100), default=0, help="How often to try again if it fails.")
 @one_of(
     "--cache", "off", "notebook", "cells",
@@ -61,8 +64,9 @@ def run(
     place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...],
     raw: tuple[tuple[str, str], ...], files: tuple[Path, ...], yaml: tuple[str, ...], coded: tuple[str, ...],
     listing: bool, kernel: str | None, cell_timeout: float | None, timeout: float | None, target: str | None,
-    retries: int, cache: str, progress: bool | None, live: bool, junit_file: Path | None, checking: bool,
-) -> View:  # fmt: skip
+    manifest: Path | None, retries: int, cache: str, progress: bool | None, live: bool, junit_file: Path | None,
+    checking: bool,
+) -> View | str:  # fmt: skip
     """Run a NOTEBOOK headless, with parameters, on record.
 
     A value of the form @env:NAME is taken from the environment, and kept nowhere.
@@ -81,18 +85,30 @@ def run(
         answer = pipelines.run_due(notebook, output=output, parameters=parameters, project=project, kernel=kernel)
         return views.due(project, notebook, answer)
     away = target is not None or retries > 0
+    if manifest is not None and target is None:
+        raise WrongUse("it is a target that has a manifest", next="--target NAME: see mlops targets")
+
+    def step() -> targets.Step:
+        return pipelines.step_of(
+            project, notebook, output=output, parameters=parameters, kernel=kernel or "", cell_timeout=cell_timeout,
+            timeout=timeout, retries=retries, cache=cache, live=live,
+        )  # fmt: skip
+
+    if manifest is not None and target is not None:
+        text = targets.manifest_of(target, project, step())
+        try:
+            manifest.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise WrongUse(f"{manifest} can not be written", cause=error.strerror or "") from error
+        return f"wrote {manifest}"
     bar = sys.stderr.isatty() if progress is None else progress
     place_ = pipelines.checked(notebook, output, parameters, project).place
     with views.reporting(project, notebook, place_, junit_file, lambda line: click.echo(line, err=True)) as report:
         if away:
-            step = pipelines.step_of(
-                project, notebook, output=output, parameters=parameters, kernel=kernel or "",
-                cell_timeout=cell_timeout, timeout=timeout, retries=retries, cache=cache, live=live,
-            )  # fmt: skip
             told = views.telling(in_notebook=place.session is not None, live=live, quiet=True)
             with targets.open_target(target or "local", project) as opened:
                 report.outcome = pipelines.run_on(
-                    opened, step, project, progress=bar and not live, on_event=told.heard if told else None
+                    opened, step(), project, progress=bar and not live, on_event=told.heard if told else None
                 )
         else:
             watch = views.watching(notebook, in_notebook=place.variables is not None, progress=progress, live=live)

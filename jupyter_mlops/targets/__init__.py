@@ -51,6 +51,7 @@ __all__ = [
     "Target",
     "TargetInvalid",
     "TargetMissing",
+    "manifest_of",
     "open_target",
     "options",
     "performer",
@@ -64,6 +65,7 @@ DEFAULT: Final = "local"
 _OURS: Final[Mapping[str, str]] = {
     "local": "jupyter_mlops.targets.local",
     "dask": "jupyter_mlops.targets.dask",
+    "kubernetes": "jupyter_mlops.targets.kubernetes",
 }
 """The kinds that are brought here, and the module that has the `PROVIDER` of each."""
 
@@ -93,12 +95,16 @@ class Provider:
     hindrance
         Why there can be none of these settings here, and what to do about it; empty where there can. It does not
         connect to anything.
+    manifest
+        What it would have somebody else run for a step, as a text, of the settings and the step; for kinds that have
+        such a thing.
     """
 
     kind: str
     about: str
     open: Callable[[str, Project, Mapping[str, Any]], Target]
     hindrance: Callable[[Project, Mapping[str, Any]], str] = lambda _project, _options: ""
+    manifest: Callable[[Mapping[str, Any], Step], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -192,17 +198,45 @@ def open_target(name: str, project: Project, **overriding: Any) -> Target:
     TargetInvalid
         Its settings can not be read.
     """
-    kinds = providers()
-    settings = project.settings.targets.get(name)
-    if settings is None and name not in kinds:
-        known = ", ".join(dict.fromkeys([*kinds, *project.settings.targets]))
-        raise TargetMissing(f"there is no target {name!r}", cause=f"there are {known}", next="mlops targets")
-    one = _standing(project, kinds, name, {**(settings or {}), **overriding})
+    kinds, settings = _settings(name, project)
+    one = _standing(project, kinds, name, {**settings, **overriding})
     if one.hindrance:
         raise TargetMissing(f"the target {name!r} can not be used", cause=one.hindrance, next="mlops targets")
     provider = kinds[one.kind]
     assert isinstance(provider, Provider)
     return provider.open(name, project, one.options)
+
+
+def manifest_of(name: str, project: Project, step: Step) -> str:
+    """What a target would have somebody else run for a step, as a text; nothing is asked of anybody.
+
+    Raises
+    ------
+    TargetMissing
+        There is no target of that name, or its kind can not be loaded.
+    TargetInvalid
+        Its settings can not be read.
+    WrongUse
+        Its kind has no such thing.
+    """
+    kinds, settings = _settings(name, project)
+    kind = str(settings.get("kind", name))
+    provider = kinds.get(kind)
+    if not isinstance(provider, Provider):
+        raise TargetMissing(f"the target {name!r} can not be used", cause=str(provider or ""), next="mlops targets")
+    if provider.manifest is None:
+        raise WrongUse(f"the target {name!r} has no manifest", cause=f"steps of the kind {kind} are run as they are")
+    return provider.manifest({key: value for key, value in settings.items() if key != "kind"}, step)
+
+
+def _settings(name: str, project: Project) -> tuple[dict[str, Provider | MlopsError], Mapping[str, Any]]:
+    """The kinds there are, and what the project sets for a name."""
+    kinds = providers()
+    settings = project.settings.targets.get(name)
+    if settings is None and name not in kinds:
+        known = ", ".join(dict.fromkeys([*kinds, *project.settings.targets]))
+        raise TargetMissing(f"there is no target {name!r}", cause=f"there are {known}", next="mlops targets")
+    return kinds, settings or {}
 
 
 _Options = TypeVar("_Options", bound=msgspec.Struct)
