@@ -102,6 +102,10 @@ SCENES: dict[str, list[Did]] = {
     "a lambda in a dict": [
         D("k = 1", "k"), D("ops = {'k': lambda: k}", "ops", "0"), D("x = ops['k']()", "x", "0 1"),
     ],
+    "a function in an array of objects": [
+        D("import numpy as np", "np"), D("k = 1", "k"), D("def f(): return k", "f"),
+        D("fs = np.array([f, f], dtype=object)", "fs", "0 1 2"), D("x = fs[0]()", "x", "1 3"),
+    ],
     "a decorator": [
         D("calls = []", "calls"),
         D("def counted(f):\n  def inner(*a):\n    calls.append(1)\n    return f(*a)\n  return inner", "counted"),

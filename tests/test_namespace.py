@@ -943,6 +943,8 @@ def global_stores(sources):
 
 def mentioned(source, variables):
     """Names in a cell's text, and in whatever functions the values of those names can lead to."""
+    import numpy as np
+
     due = [part.id for part in ast.walk(ast.parse(source)) if isinstance(part, ast.Name)]
     found: set[str] = set()
     codes: set[int] = set()
@@ -965,6 +967,9 @@ def mentioned(source, variables):
                 follow(one, depth - 1)
         elif depth and kind in OTHER_HOLDERS:
             for one in gc.get_referents(value):
+                follow(one, depth - 1)
+        elif depth and kind is np.ndarray and value.dtype.hasobject:  # a list of any shape, to whoever calls an item
+            for one in value.flat:
                 follow(one, depth - 1)
         elif depth and kind in (dict, collections.defaultdict):
             for one in value.values():
@@ -1082,6 +1087,7 @@ def check_against_the_oracle(steps):
 @example(in_order("def f(x=None):\n    globals()['d'] = 0", "f()"))  # it is 0 already
 @example(in_order("a = [1]\nb = []", "for a in b: pass", "for a in b: c = 1"))
 @example(in_order("b = c.items", "c['n'] = 0"))  # a bound method changes with what it is bound to
+@example(in_order("c = np.array([f, g], dtype=object)", "d = c[:1]", "c[0]()"))  # an array that holds functions
 def test_no_read_or_change_is_missing_and_none_is_invented_in_generated_sessions(session):
     check_against_the_oracle(session[1])
 
