@@ -187,7 +187,17 @@ function Register(props: ITabProps & { name: string; close: () => void }): JSX.E
           })
         );
         await book.refresh();
-        return <pre className="jp-mlops-said">{clean(said)}</pre>;
+        const number = /^models:\/[^/\s]+\/(\d+)$/m.exec(said)?.[1];
+        return (
+          <>
+            {number && (
+              <b>{trans.__('Registered as %1, version %2.', clean(given.name.trim()), number)}</b>
+            )}
+            <Section title={trans.__('What the kernel answered')} open={!number}>
+              <pre className="jp-mlops-said">{clean(said)}</pre>
+            </Section>
+          </>
+        );
       }}
       close={close}
     />

@@ -102,7 +102,7 @@ def test_a_model_is_registered_refused_promoted_and_rolled_back_from_the_panel(d
     form.get_by_label("Tickets").fill("OPS-7, OPS-8")
     desk.look("register")
     form.get_by_role("button", name="Register").click()
-    form.get_by_text("models:/churn/2").wait_for()
+    form.get_by_text("Registered as churn, version 2.").wait_for()
     desk.look("registered")
     form.get_by_role("button", name="Close").click()
     with Store.open(desk.folder / ".mlops") as store:
