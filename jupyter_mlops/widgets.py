@@ -175,6 +175,8 @@ class View(msgspec.Struct, frozen=True):
         What to type next.
     png
         Draws a picture of it, for a notebook; called when the answer is shown.
+    controls
+        Makes a widget that is shown in its place where a kernel runs; called when the answer is shown.
     """
 
     title: str = ""
@@ -184,6 +186,7 @@ class View(msgspec.Struct, frozen=True):
     code: int = 1
     hint: str = ""
     png: Callable[[], bytes] | None = None
+    controls: Callable[[], Any] | None = None
 
     def text(self, *, colour: bool = False, columns: int | None = None) -> str:
         """Draw as plain text, `columns` wide at most (the terminal's width unless given)."""
@@ -217,8 +220,8 @@ class View(msgspec.Struct, frozen=True):
     def __bool__(self) -> bool:
         return self.ok
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        bundle = {"text/plain": self.text(columns=120), "text/html": self.html()}
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/plain": self.text(columns=120), "text/html": self.html()}
         if self.png is not None:
             try:
                 picture = binascii.b2a_base64(self.png(), newline=False).decode()
@@ -228,6 +231,9 @@ class View(msgspec.Struct, frozen=True):
                 bundle["image/png"] = picture
                 shown = f'<img alt="{_html(clean(self.title))}" src="data:image/png;base64,{picture}">'
                 bundle["text/html"] = f"{shown}{bundle['text/html']}"
+        if self.controls is not None:
+            # What is made for the widget stays beside it: a viewer without a kernel shows the rest of the bundle.
+            bundle = {**self.controls()._repr_mimebundle_(), **bundle}
         return bundle
 
 
@@ -327,7 +333,7 @@ def _block_html(block: Block) -> str:
         return f"<table><tbody>{body}</tbody></table>"
     align = ["right" if place in block.right else "left" for place in range(len(block.headings))]
     head = "".join(
-        f'<th scope="col" style="text-align:{align[place]}">{_html(heading)}</th>'
+        f'<th scope="col" style="text-align:{align[place]}">{_html(heading)}</th>' if heading else "<td></td>"
         for place, heading in enumerate(block.headings)
     )
     body = "".join(

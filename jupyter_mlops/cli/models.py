@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from jupyter_mlops.cli.reading import content
-from jupyter_mlops.cli.tree import Place, Words, here, mlops
+from jupyter_mlops.cli.tree import Place, Words, here, mlops, panelled
 
 if TYPE_CHECKING:
     from jupyter_mlops.registry.contracts import Data
@@ -96,13 +96,25 @@ def check() -> None:
 @click.argument("model")
 @click.option("-g", "--gate", "gates", multiple=True, help="What to ask, as in `roc_auc>=0.8`, `signature`, `history`.")
 @click.option("--for", "alias", default="production", show_default=True, help="Ask what this alias demands.")
+@panelled
 @here
-def check_model(place: Place, model: str, gates: tuple[str, ...], alias: str) -> View:
-    """Ask a MODEL version the gates of an alias, or those given. Ends with 1 if one is not passed."""
+def check_model(place: Place, model: str, gates: tuple[str, ...], alias: str, panel: bool) -> View:
+    """Ask a MODEL version the gates of an alias, or those given. Ends with 1 if one is not passed.
+
+    A panel has a slider for each threshold, to see what would pass: what is tried there is not on record.
+    """
     from jupyter_mlops import views
 
-    asked = gates or place.project.settings.demanded(alias)
-    return views.checks(place.registry.check(model, asked, alias=alias), title=f"{model} for @{alias}")
+    if panel:
+        place.need_notebook("a panel")
+    registry, title = place.registry, f"{model} for @{alias}"
+    found = registry.check(model, gates or place.project.settings.demanded(alias), alias=alias)
+    view = views.checks(found, title=title)
+    if not panel:
+        return view
+    return views.thresholds(
+        lambda gates: registry.tried(model, gates, alias=alias), [one.check for one in found], view, title=title
+    )
 
 
 _warn: Final = click.option("--warn", is_flag=True, help="In a notebook: only say so, and let the cell go on.")

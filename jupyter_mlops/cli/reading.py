@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jupyter_mlops.cli.tree import FILE, Place, here, limited, mlops
+from jupyter_mlops.cli.tree import FILE, Place, here, limited, mlops, panelled
 from jupyter_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 @click.option("--run", "run_id", help="Only of this run.")
 @click.option("--notebook", help="Only of this notebook (path in the project).")
 @click.option("--cell", help="Only of this cell (its id in the notebook).")
+@panelled
 @here
-def log(place: Place, limit: int, run_id: str | None, notebook: str | None, cell: str | None) -> View:
+def log(
+    place: Place, limit: int, run_id: str | None, notebook: str | None, cell: str | None, panel: bool
+) -> View:  # fmt: skip
     """The latest cell runs."""
     from jupyter_mlops import views
 
     store = place.project.store
     run = store.resolve(run_id) if run_id else None
-    return views.cell_runs(store.cell_runs(run=run, notebook=notebook, cell=cell, limit=limit))
+    if not panel:
+        return views.cell_runs(store.cell_runs(run=run, notebook=notebook, cell=cell, limit=limit))
+    place.need_notebook("a panel")
+    return views.timeline(lambda: list(store.cell_runs(run=run, notebook=notebook, cell=cell, limit=limit)))
 
 
 @mlops.command()
@@ -105,9 +111,13 @@ def lineage(place: Place, what: str, output: Path | None) -> View:
 
 @mlops.command()
 @limited
+@panelled
 @here
-def runs(place: Place, limit: int) -> View:
+def runs(place: Place, limit: int, panel: bool) -> View:
     """The latest runs: sessions, and headless runs of notebooks."""
     from jupyter_mlops import views
 
-    return views.run_list(place.project.store, limit)
+    if not panel:
+        return views.run_list(place.project.store, limit)
+    place.need_notebook("a panel")
+    return views.comparison(place.project, limit)

@@ -117,6 +117,11 @@ class Place:
             raise WrongUse(f"there is no variable {name!r} in this kernel")
         return self.variables[name]
 
+    def need_notebook(self, what: str) -> None:
+        """Raise `WrongUse` in a shell."""
+        if self.variables is None:
+            raise WrongUse(f"{what} is for notebooks", next="type it after %mlops in a cell, or leave --panel out")
+
     def named(self, names: str | None) -> tuple[Any, ...] | None:
         """The values of variables named with commas between them."""
         return tuple(self.variable(name.strip()) for name in names.split(",")) if names else None
@@ -169,6 +174,7 @@ here = click.make_pass_decorator(Place, ensure=True)
 
 FILE: Final = click.Path(path_type=Path)
 SECONDS: Final = click.FloatRange(min=0, min_open=True)
+panelled: Final = click.option("--panel", is_flag=True, help="In a notebook: with controls to choose and try.")
 limited: Final = click.option(
     "-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most."
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -107,6 +107,10 @@ class Aliases(Versions):
         """
         return [result for _, result in self._ask(self.get(ref), self._gates(gates)[0], data, by, alias=alias)]
 
+    def tried(self, ref: str, gates: Sequence[checks.Check], *, alias: str = "") -> list[CheckResult]:
+        """What a version would answer these gates; nothing is put on record."""
+        return list(self._verdicts(self.get(ref), gates, None, "", alias=alias))
+
     def _gates(self, gates: Sequence[str]) -> tuple[tuple[str, ...], str]:
         asked = tuple(dict.fromkeys(gate.strip() for gate in gates if gate.strip()))
         return (asked, "as configured") if asked else (checks.DEFAULT_GATES, "the default, as nothing is configured")
@@ -116,9 +120,13 @@ class Aliases(Versions):
     ) -> list[tuple[Digest, CheckResult]]:
         installed = providers()
         asked = [checks.parse_gate(gate, installed) for gate in gates]
+        return [(self.store.append(one), one) for one in self._verdicts(info, asked, data, by, alias=alias)]
+
+    def _verdicts(
+        self, info: VersionInfo, asked: Sequence[checks.Check], data: Any, by: str, *, alias: str = ""
+    ) -> Iterator[CheckResult]:
         subject = self.candidate(info, data=data)
         context = checks.Context(holder=lambda alias: self._holder(info.name, alias, data))
-        answers = []
         for check in asked:
             verdict = check(subject, context)
             evidence = {**verdict.evidence, "demanded": verdict.demanded, "found": verdict.found}
@@ -126,12 +134,10 @@ class Aliases(Versions):
                 evidence["for"] = alias
             if verdict.next and not verdict.passed:
                 evidence["next"] = verdict.next
-            result = CheckResult(
+            yield CheckResult(
                 check=check.name, subject=info.digest, passed=verdict.passed, evidence=_builtin(evidence),
                 summary=self._clean(f"{verdict.found} (demanded: {verdict.demanded})"), by=by or self.user,
             )  # fmt: skip
-            answers.append((self.store.append(result), result))
-        return answers
 
     def _holder(self, name: str, alias: str, data: Any) -> checks.Candidate | None:
         if self.store.head(f"models/{name}@{alias_name(alias)}") is None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.views.diffs import diff, difference
     from jupyter_mlops.views.environments import environment, environment_diff
     from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
+    from jupyter_mlops.views.panels import comparison, thresholds, timeline
     from jupyter_mlops.views.pipelines import mermaid, pipeline_found, pipeline_run, pipeline_shown
     from jupyter_mlops.views.progress import telling, watching
     from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
@@ -37,6 +38,7 @@ _HOMES = {
     "checkpointing": "checkpoints",
     "checks": "registry",
     "contract": "registry",
+    "comparison": "panels",
     "created": "reproducing",
     "diff": "diffs",
     "difference": "diffs",
@@ -76,6 +78,8 @@ _HOMES = {
     "swept": "runs",
     "targets": "runs",
     "telling": "progress",
+    "thresholds": "panels",
+    "timeline": "panels",
     "verified": "reproducing",
     "wanted": "ci",
     "watching": "progress",
@@ -94,6 +98,7 @@ __all__ = [
     "checkpoint_list",
     "checkpointing",
     "checks",
+    "comparison",
     "contract",
     "created",
     "diff",
@@ -134,6 +139,8 @@ __all__ = [
     "swept",
     "targets",
     "telling",
+    "thresholds",
+    "timeline",
     "verified",
     "wanted",
     "watching",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -387,4 +388,63 @@ def test_the_panel_is_usable_by_keyboard_and_screen_reader_in_both_themes(desk: 
         assert desk.violations(context) == []
     desk.page.keyboard.press("Escape")
     details.wait_for(state="detached")
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_an_answer_with_controls_is_chosen_in_and_tried_out(desk: Desk) -> None:
+    nbconvert = pytest.importorskip("nbconvert", reason="needs nbconvert: pip install 'jupyter-mlops[test]'")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    shop(desk.folder)
+    path = desk.write(
+        "panel.ipynb", load=LOAD, first="answer = 'of the first'", second="answer = 'of the second'",
+        log="%mlops log --panel", runs="%mlops runs --panel",
+        check="%mlops check churn/1 -g auc>=0.7 -g not-pickle --panel",
+    )  # fmt: skip
+    desk.open("panel.ipynb")
+    for cell in ("load", "first", "second", "log", "runs", "check"):
+        desk.run(cell)
+
+    def output(cell: str) -> Any:
+        """A cell's output, which the page draws only where it is looked at."""
+        source = desk.page.locator(".jp-CodeCell").filter(has=desk.page.locator(".cm-content", has_text=cell))
+        return source.locator(".jp-OutputArea")
+
+    desk.look("panel-all")
+    # a cell run is found by its words, and shown whole
+    log = output("%mlops log")
+    log.get_by_placeholder("words in code").fill("of the first")
+    log.get_by_placeholder("words in code").press("Enter")
+    log.locator("pre", has_text="answer = 'of the first'").wait_for()
+    assert log.locator("select option").count() == 1
+    desk.look("panel-log")
+
+    # runs side by side
+    runs = output("%mlops runs")
+    runs.locator("select option").first.wait_for()
+    assert runs.locator("select option").count() == 2
+    runs.locator("td", has_text="auc").or_(runs.get_by_text("Neither parameters nor metrics")).first.wait_for()
+    desk.look("panel-runs")
+
+    # a threshold is moved until the gate is not passed, and the record knows nothing of it
+    check = output("%mlops check")
+    check.get_by_text("2 of 2 passed").wait_for()
+    with Store.open(desk.folder / ".mlops") as store:
+        asked = store.counts()["check_result"]
+        slider = check.get_by_role("slider")
+        slider.focus()
+        slider.press("End")
+        check.get_by_text("1 of 2 passed").wait_for()
+        desk.look("panel-check")
+        assert store.counts()["check_result"] == asked
+    found = axe.Axe().run(desk.page, context=".jp-OutputArea").response["violations"]
+    # the handle of ipywidgets' slider has no name of its own: its label stands beside it
+    mine = [one for one in found if not all("noUi-handle" in node["html"] for node in one["nodes"])]
+    assert mine == [], [(one["id"], [node["html"] for node in one["nodes"]]) for one in mine]
+
+    # without a kernel it is the answer as it was
+    desk.command("docmanager:save")
+    page, _ = nbconvert.HTMLExporter().from_filename(str(path))
+    for text in ("2 of 2 passed", ">cell run</th>", "interrupted"):
+        assert text in page
+    assert "answer = 'of the first'" in html.unescape(page)  # in the answer: in the cell it is cut up by colours
     assert (desk.problems, desk.strays) == ([], [])
