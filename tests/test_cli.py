@@ -191,3 +191,28 @@ def test_every_shell_completes() -> None:
         text=True,
     )
     assert "promote" in done.stdout
+
+
+def test_a_version_is_approved_and_its_card_is_markdown(shell: Shell, project_folder: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    from jupyter_mlops.registry import LocalRegistry
+
+    with Project(project_folder).store as store:
+        LocalRegistry(store, user="somebody").register(
+            LogisticRegression().fit([[0.0], [1.0]], [0, 1]), "m", metrics={"auc": 0.5}, description="first *try*"
+        )
+    assert shell("check", "m/1", "-g", "approved")[0] == 1
+    code, out, _ = shell("approve", "m/1", "-m", "looked at it", "--ticket", "OPS-1")
+    assert code == 0
+    assert "looked at it" in out
+    assert shell("check", "m/1", "-g", "approved")[0] == 0
+    code, out, _ = shell("card", "m/1")
+    assert code == 0
+    assert out.startswith("# m, version 1\n\nfirst \\*try\\*\n")
+    assert "| auc | 0.5 |" in out
+    assert "## Approved" in out
+    assert json.loads(shell("card", "m/1", "--json")[1])["markdown"] == out.rstrip("\n")
+    shell("approve", "m/1", "--withdraw")
+    assert "## Approved" not in shell("card", "m/1")[1]
+    assert shell("card", "m/2")[0] == 3

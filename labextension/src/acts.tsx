@@ -31,8 +31,8 @@ export interface IActProps {
   fields: IField[];
   /** What is to be known before it is done. */
   note?: (given: Given) => React.ReactNode;
-  /** Do it; gives what there is to be shown of it. */
-  act: (given: Given) => Promise<React.ReactNode>;
+  /** Do it; gives what there is to be shown of it. What takes long may show how far it is. */
+  act: (given: Given, show: (now: React.ReactNode) => void) => Promise<React.ReactNode>;
   close: () => void;
 }
 
@@ -46,6 +46,7 @@ export function Act(props: IActProps): JSX.Element {
   const [busy, setBusy] = React.useState(false);
   const [problem, setProblem] = React.useState<Refused | null>(null);
   const [done, setDone] = React.useState<React.ReactNode>(null);
+  const [now, setNow] = React.useState<React.ReactNode>(null);
   const form = React.useRef<HTMLFormElement>(null);
   const answer = React.useRef<HTMLDivElement>(null);
   const [id] = React.useState(() => `jp-mlops-act-${++forms}`);
@@ -66,11 +67,12 @@ export function Act(props: IActProps): JSX.Element {
     setProblem(null);
     setDone(null);
     try {
-      setDone(await props.act(given));
+      setDone(await props.act(given, setNow));
     } catch (error) {
       setProblem(error instanceof Refused ? error : new Refused('Failed', `${error}`));
     } finally {
       setBusy(false);
+      setNow(null);
     }
   };
   return (
@@ -109,6 +111,7 @@ export function Act(props: IActProps): JSX.Element {
         </button>
       </div>
       <div ref={answer}>
+        {now}
         {problem && <Refusing problem={problem} trans={trans} />}
         {done && (
           <div className="jp-mlops-done" role="status">
