@@ -10,7 +10,6 @@ before somebody names it too.
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -177,6 +176,8 @@ class Project:
         hub = self.environ.get("JUPYTERHUB_USER")
         if hub:
             return hub
+        import getpass  # it brings what sets terminals
+
         try:
             return getpass.getuser()
         except (OSError, KeyError):  # a container's numeric user has no name

@@ -190,7 +190,8 @@ class View(msgspec.Struct, frozen=True):
 
     def text(self, *, colour: bool = False, columns: int | None = None) -> str:
         """Draw as plain text, `columns` wide at most (the terminal's width unless given)."""
-        wide = columns or max(60, _terminal())
+        plain = all(isinstance(block, Text) for block in self.blocks)  # which is as wide as it is
+        wide = columns or (0 if plain else max(60, _terminal()))
         parts = [_paint(clean(self.title), "bold", colour=colour)] if self.title else []
         parts += [_block_text(block, colour=colour, columns=wide) for block in self.blocks]
         if self.hint:

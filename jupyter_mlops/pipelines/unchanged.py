@@ -19,7 +19,6 @@ import msgspec
 from blake3 import blake3
 
 from jupyter_mlops import __version__
-from jupyter_mlops.objects import replace_file
 
 if TYPE_CHECKING:
     from jupyter_mlops.pipelines.cache import Cache
@@ -103,6 +102,7 @@ def remember(
 ) -> None:  # fmt: skip
     """Note that nothing of a pipeline has changed, if each thing looked at is such that `stat` would tell."""
     from jupyter_mlops.fingerprints.files import racy
+    from jupyter_mlops.objects import replace_file  # where there is a note, nothing is to be loaded that writes one
 
     if pipeline.file is None or pipeline.seen is None or wanted.parameters or len(cache.looked_at) > _LIMIT:
         return
