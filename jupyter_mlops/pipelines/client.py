@@ -1,12 +1,14 @@
 """The engine's client of a kernel: papermill's, that masks what must not be kept and passes on what was printed.
 
-And how it waits for a kernel to be there, and to be gone: no longer than the kernel takes.
+And papermill's books, which tell our writer; and how the engine waits for a kernel to be there, and to be gone: no
+longer than the kernel takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import math
 import queue
 import time
@@ -16,6 +18,7 @@ from typing import Any, Final
 from jupyter_client.asynchronous import AsyncKernelClient
 from nbclient.util import ensure_async
 from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NotebookExecutionManager
 
 from jupyter_mlops.pipelines.secret import Masking, answer
 
@@ -54,6 +57,51 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         finally:
             self.kc.allow_stdin = False
             task.cancel()
+
+
+class Books(NotebookExecutionManager):  # type: ignore[misc]
+    """Papermill's books of a run: the metadata of each cell, and the bar.
+
+    Parameters
+    ----------
+    nb
+        The notebook.
+    changed
+        Told where papermill would save it: before and after each cell, and with each output.
+    how
+        As for papermill's own.
+    """
+
+    def __init__(self, nb: Any, changed: Callable[[], None], **how: Any) -> None:
+        super().__init__(nb, output_path=None, **how)
+        self._changed = changed
+
+    def save(self, **_: Any) -> None:
+        """Have it written, if that is due."""
+        self._changed()
+
+    def autosave_cell(self) -> None:
+        """Likewise."""
+        self._changed()
+
+    def cell_complete(self, cell: Any, cell_index: int | None = None, **how: Any) -> None:
+        """Note a cell's end, and how long it took.
+
+        Papermill has its beginning, which it has just written itself, read by a parser for any date there may be: that
+        takes longer than all else it does for a cell.
+        """
+        if self.log_output:
+            super().cell_complete(cell, cell_index, **how)
+            return
+        ended, told = self.now(), cell.metadata.papermill
+        told["end_time"] = ended.isoformat()
+        if told.get("start_time"):
+            told["duration"] = (ended - dt.datetime.fromisoformat(told["start_time"])).total_seconds()
+        if told["status"] != self.FAILED:
+            told["status"] = self.COMPLETED
+        self.save()
+        if self.pbar:
+            self.pbar.update(1)
 
 
 class Prompt(AsyncKernelClient):  # type: ignore[misc]

@@ -639,17 +639,13 @@ def _drive(
     from jupyter_client.asynchronous import AsyncKernelClient
     from nbclient.exceptions import CellTimeoutError
     from nbclient.util import run_sync
-    from papermill.engines import NotebookExecutionManager
     from papermill.log import logger
 
-    from jupyter_mlops.pipelines.client import Client, Prompt, end_kernel
+    from jupyter_mlops.pipelines.client import Books, Client, Prompt, end_kernel
 
     assert job.output is not None
     output = job.output
-    books = NotebookExecutionManager(nb, output_path=None, progress_bar=progress_bar, log_output=log_output)
-    # Its own saves, before and after each cell and in between, become a word to our writer.
-    books.save = lambda **_: output.changed()
-    books.autosave_cell = output.changed
+    books = Books(nb, output.changed, progress_bar=progress_bar, log_output=log_output)
     books.notebook_start()
     client = Client(
         books, kernel_name=kernel_name, timeout=None, startup_timeout=options.get("start_timeout") or 60, log=logger,

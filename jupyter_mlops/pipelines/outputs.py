@@ -358,16 +358,22 @@ def _json(value: Any, pad: bytes) -> list[bytes]:
 
 
 def _put(value: Any, pad: bytes, put: Callable[[bytes], None]) -> None:
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str or isinstance(value, str):
         put(_text(value))
-    elif type(value) is _Lines:
+    elif kind is _Lines:
         _put_lines(value.text, pad, put)
-    elif isinstance(value, Mapping):
-        before = b"{" + pad + b" "
-        for key, item in sorted((str(key), item) for key, item in value.items()) if len(value) > 1 else value.items():
+    elif isinstance(value, (dict, Mapping)):  # a dict is known by its class alone, and that is cheap
+        deeper = pad + b" "
+        before, between = b"{" + deeper, b"," + deeper
+        for key in sorted(value) if all(type(key) is str for key in value) else sorted(value, key=str):
+            item = value[key]
             put(before + _text(str(key)) + b": ")
-            _put(item, pad + b" ", put)
-            before = b"," + pad + b" "
+            before = between
+            if item is None or type(item) is bool or type(item) is float or type(item) is int:
+                put(_scalar(item))
+            else:
+                _put(item, deeper, put)
         put(pad + b"}" if value else b"{}")
     elif isinstance(value, list | tuple):
         before = b"[" + pad + b" "
@@ -381,8 +387,10 @@ def _put(value: Any, pad: bytes, put: Callable[[bytes], None]) -> None:
 
 
 def _scalar(value: Any) -> bytes:
-    if value is None or value is True or value is False:
-        return {None: b"null", True: b"true", False: b"false"}[value]
+    if value is None:
+        return b"null"
+    if value is True or value is False:
+        return b"true" if value else b"false"
     if isinstance(value, int):
         return int.__repr__(value).encode()
     if isinstance(value, float):
