@@ -44,8 +44,8 @@ class Holders:
             if len(known.holders) == 2:
                 self._shared.append(known)
 
-    def remove(self, name: str, found: Reach) -> None:
-        """Take note that a variable no longer holds this."""
+    def remove(self, name: str, found: Reach, *, but: Container[int] = ()) -> None:
+        """Take note that a variable no longer holds this, but for some of the indexes."""
         for one in found.objects:
             holders = self._by_object.get(one)
             if holders is not None:
@@ -54,7 +54,7 @@ class Holders:
                     del self._by_object[one]
         for one in found.axes:
             known = self._indexes.get(one)
-            if known is not None:
+            if known is not None and one not in but:
                 known.holders.discard(name)
                 if not known.holders:
                     self._drop(one)
@@ -68,8 +68,11 @@ class Holders:
 
     def replace(self, name: str, old: Reach, new: Reach) -> None:
         """Take note of what a variable holds now, where that is something else."""
-        if new.objects != old.objects or not _same_axes(new, old):
-            self.remove(name, old)
+        if new is old:
+            return
+        same = {key for key in new.axes.keys() & old.axes.keys() if new.axes[key]() is old.axes[key]()}
+        if new.objects != old.objects or not len(new.axes) == len(old.axes) == len(same):
+            self.remove(name, old, but=same)
             self.add(name, new)
 
     def touched(self, reached: Iterable[Reach]) -> dict[str, None]:
@@ -78,8 +81,6 @@ class Holders:
         objects: set[int] = set()
         for one in reached:
             objects |= one.objects
-        if not objects:
-            return names
         for key in objects:
             for name in self._by_object.get(key, ()):
                 names[name] = None
@@ -179,8 +180,3 @@ class _Index:
     def _look(self, budget: Budget) -> Digest | None:
         index = self.ref()
         return None if index is None else fingerprint(index, budget=budget).digest
-
-
-def _same_axes(one: Reach, two: Reach) -> bool:
-    """Whether two looks found the same indexes; one that is gone may have left its address to another."""
-    return one.axes.keys() == two.axes.keys() and all(two.axes[key]() is ref() for key, ref in one.axes.items())

@@ -579,9 +579,7 @@ class Namespace:
             entry.ref = self._weak(name, value)
         if entry.reach.loads:
             entry.own = fingerprint(own_state(value, self._ns), budget=Budget(self.patience)).digest
-        if old is not None:
-            self._holders.remove(name, old.reach)
-        self._holders.add(name, entry.reach)
+        self._holders.replace(name, NOWHERE if old is None else old.reach, entry.reach)
         self._entries[name] = entry
         self._lost.pop(name, None)
         return entry
@@ -786,8 +784,9 @@ class _Pass:
 
     def share(self) -> None:
         """Look again at every variable that shares an object with what the cell mentions, or an index it changed."""
-        self._again(self.of._holders.touched(self.reached))
-        self._again(self.of._holders.moved(self.reached, self.same))
+        if any(one.objects for one in self.reached):
+            self._again(self.of._holders.touched(self.reached))
+            self._again(self.of._holders.moved(self.reached, self.same))
 
     def _again(self, names: Iterable[str]) -> None:
         for name in names:
