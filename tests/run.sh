@@ -11,9 +11,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 debian=(bindfs chromium e2fsprogs faketime fonts-dejavu-core git libgomp1 mount python3-venv strace)
 
-# A kubectl that is there is as good, and may be newer; it would stand in the package's way.
-command -v kubectl >/dev/null || debian+=(kubernetes-client)
-
 system=no nightly=() pass=()
 while [ $# -gt 0 ]; do
     case "$1" in
