@@ -14,11 +14,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 import yaml
@@ -29,6 +31,8 @@ from jupyter_mlops.pipelines import PERFORM
 from jupyter_mlops.project import Project
 from jupyter_mlops.targets import Event, Step, Target, TargetInvalid, TargetMissing, jobs, open_target, standing
 from jupyter_mlops.targets.jobs import KubernetesOptions
+from jupyter_mlops.targets.kubernetes import Line
+from jupyter_mlops.targets.pod import Asked, Broken, frame
 from jupyter_mlops.testing import TargetSuite, write_notebook
 
 LIMIT = 120.0
@@ -255,6 +259,56 @@ def test_settings_that_make_no_job_are_refused(project: Project, settings: dict[
         open_target("kubernetes", project, **given)
     found = {one.name: one for one in standing(project)}["kubernetes"]
     assert "image is to name an image" in found.hindrance
+
+
+# -- the program in a pod --------------------------------------------------------------------------------------------
+
+
+def served(folder: Path, wait: float, patience: float) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "jupyter_mlops.targets.pod", "serve", str(folder), str(wait), str(patience)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_pod_to_which_nobody_comes_ends_as_one_that_is_not_to_be_tried_again(tmp_path: Path) -> None:
+    process = served(tmp_path, 0.2, 0.2)
+    _, said = process.communicate(timeout=LIMIT)
+    assert (process.returncode, said.strip()) == (jobs.GIVEN_UP, "nobody came with a step")
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a name that a socket's path can hold."""
+    with tempfile.TemporaryDirectory(prefix="pod-") as name:
+        yield Path(name)
+
+
+def test_what_is_no_frame_ends_its_connection_and_not_the_pod(short: Path) -> None:
+    talk = [sys.executable, "-m", "jupyter_mlops.targets.pod", "talk", str(short)]
+    process = served(short, 60, 60)
+    try:
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, frame({"what": 3}), frame(["order"])):
+            line = Line(talk, os.environ)
+            with pytest.raises(Broken):
+                line.ask(garbage)
+            line.close()
+        line = Line(talk, os.environ)
+        assert msgspec.msgpack.decode(line.ask(frame(Asked(what="news", visit="nobody")))) == {"gone": True}
+        assert msgspec.msgpack.decode(line.ask(frame(Asked(what="listen", given=[0, 0.1])))) == {"answer": []}
+        line.close()
+        assert process.poll() is None
+        assert (short / "talk").stat().st_mode & 0o077 == 0
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT)
+    assert process.returncode == jobs.GIVEN_UP
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request", b"\x00\x00\x00\x01ab", b""])
+def test_what_answers_as_no_guest_does_is_not_listened_to(said: bytes) -> None:
+    line = Line([sys.executable, "-c", f"import sys; sys.stdout.buffer.write({said!r})"], os.environ)
+    with pytest.raises(Broken):
+        line.ask(frame(Asked(what="news")))
+    line.close()
 
 
 # -- what becomes of a Job -------------------------------------------------------------------------------------------

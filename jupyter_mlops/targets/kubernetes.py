@@ -164,7 +164,7 @@ class KubernetesTarget:
             self._tasks.discard(task)
 
 
-class _Line:
+class Line:
     """A connection to the program in a pod.
 
     Parameters
@@ -274,7 +274,7 @@ class _Task(Errand):
         self._began = 0.0  # since when it waits for a pod
         self._looked = self._known = 0.0  # when it looked last, and when it saw something
         self._pod = ""  # the one it speaks to
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._heard = 0  # how much of what the guest said
         self._past: set[str] = set()  # pods that are done with
         self._differs: dict[str, list[str]] = {}
@@ -431,7 +431,7 @@ class _Task(Errand):
                     words = self.target.kubectl.line(
                         "exec", "-i", self._pod, "-c", CONTAINER, "--", *jobs.talk(self.target.options)
                     )
-                    self._line = _Line(words, self.target.kubectl.environ)
+                    self._line = Line(words, self.target.kubectl.environ)
                 said = msgspec.msgpack.decode(self._line.ask(raw))
                 break
             except (OSError, msgspec.MsgspecError) as error:
