@@ -87,6 +87,7 @@ def load_ipython_extension(shell: Any) -> None:
 
     capture.load(shell)
     capture.directions(_directions)
+    capture.answering(_answers)
     shell.register_magic_function(_magic, magic_kind="line", magic_name="mlops")
     shell.register_magic_function(_cell_magic, magic_kind="cell", magic_name="mlops")
     if _without_directions not in shell.input_transformers_cleanup:
@@ -142,6 +143,11 @@ def _directions(source: str) -> Any:
     from jupyter_mlops import magics
 
     return magics.directions(source)
+
+
+def _answers(session: Any, what: str, words: dict[str, str]) -> tuple[int, bytes]:
+    status, body = importlib.import_module("jupyter_mlops.server.asked").by_kernel(session, what, words)
+    return status, body
 
 
 def _complete(shell: Any, event: Any) -> list[str]:

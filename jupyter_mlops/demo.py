@@ -21,6 +21,8 @@ from jupyter_mlops.registry import GateRefused, LocalRegistry
 from jupyter_mlops.widgets import Facts, View
 
 NOTEBOOK: Final = "late_arrivals.ipynb"
+FIRST: Final = "first_steps.ipynb"
+"""A small notebook to begin a project with."""
 MODEL: Final = "late-arrivals"
 SETTINGS: Final = """\
 # What a model must show before the name `production` may point to it.
@@ -87,7 +89,7 @@ def _fresh(folder: Path) -> Project:
         root, number = folder.with_name(f"{folder.name}-{number}"), number + 1
     root.mkdir(parents=True)
     root = root.resolve()
-    shutil.copyfile(_notebook(), root / NOTEBOOK)
+    shutil.copyfile(example(NOTEBOOK), root / NOTEBOOK)
     (root / "pyproject.toml").write_text(SETTINGS)
     (root / ".gitignore").write_text(f"{FOLDER}/\nruns/\n")
     (root / "runs").mkdir()
@@ -100,13 +102,19 @@ def _fresh(folder: Path) -> Project:
     return project
 
 
-def _notebook() -> Path:
-    """The example notebook: in the package when installed, beside it in a checkout."""
+def example(name: str) -> Path:
+    """An example notebook: in the package when installed, beside it in a checkout.
+
+    Raises
+    ------
+    MlopsError
+        It is in neither.
+    """
     here = Path(__file__).resolve().parent
     for folder in (here / "example_notebooks", here.parent / "example_notebooks"):
-        if (folder / NOTEBOOK).is_file():
-            return folder / NOTEBOOK
-    raise MlopsError(f"{NOTEBOOK} is not where it was installed", next="pip install --force-reinstall jupyter-mlops")
+        if (folder / name).is_file():
+            return folder / name
+    raise MlopsError(f"{name} is not where it was installed", next="pip install --force-reinstall jupyter-mlops")
 
 
 def _run(project: Project, known_at: str, say: Callable[[str], None]) -> None:

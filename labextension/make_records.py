@@ -14,6 +14,8 @@ from jupyter_mlops.capture.live import PROTOCOL, TARGET
 from jupyter_mlops.server.acting import ACTED
 from jupyter_mlops.server.answers import ANSWERS
 from jupyter_mlops.server.differing import DIFFERENT
+from jupyter_mlops.server.forms import ORDERED, Form, OrderChecked
+from jupyter_mlops.server.jobs import Job, JobList
 from jupyter_mlops.server.models import MODELS
 from jupyter_mlops.server.routes import API
 from jupyter_mlops.server.sent import SENT
@@ -23,7 +25,7 @@ TARGET_FILE = Path(__file__).with_name("src") / "records.ts"
 
 def text() -> str:
     """The file's content."""
-    every = (*ANSWERS, *MODELS, *DIFFERENT, *SENT, *ACTED)
+    every = (*ANSWERS, *MODELS, *DIFFERENT, *SENT, *ACTED, *ORDERED, Form, OrderChecked, Job, JobList)
     _, components = msgspec.json.schema_components(every, ref_template="{name}")
     parts = [
         "// Made by make_records.py from the server's own structs: not to be edited.\n",
@@ -49,6 +51,8 @@ def _interface(name: str, schema: dict[str, Any]) -> str:
 def _type(facts: dict[str, Any]) -> str:
     if "$ref" in facts:
         return str(facts["$ref"])
+    if "enum" in facts:
+        return " | ".join(f"'{one}'" for one in facts["enum"])
     if "anyOf" in facts:
         return " | ".join(_type(one) for one in facts["anyOf"])
     kind = facts.get("type")

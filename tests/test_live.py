@@ -130,3 +130,70 @@ def test_a_page_that_speaks_nonsense_is_answered(kernel: Kernel, data: Any) -> N
     page.send("comm_msg", data=data)
     assert page.hear()["kind"] == "hello"
     kernel.no_errors()
+
+
+# -- a record that only the kernel sees ------------------------------------------------------------------------------
+
+
+def ask(page: Listener, what: str, **words: str) -> tuple[int, Any]:
+    """Ask the kernel of its record."""
+    page.send("comm_msg", data={"ask": {"id": f"q-{what}", "what": what, "words": words}})
+    while True:
+        said = page.hear()
+        if said["kind"] == "answer" and said["id"] == f"q-{what}":
+            return said["status"], said["body"]
+
+
+def test_a_kernel_answers_of_its_own_record_what_a_server_would(
+    start: Callable[..., Kernel], project_folder: Path
+) -> None:
+    kernel = start(environ={"JPY_SESSION_NAME": str(project_folder / "far.ipynb")})
+    page = Listener(kernel)
+    assert page.hear()["answers"] is True
+    page.run("value = 1", cell="cell-a")
+    page.run("from jupyter_mlops import log_metric\nlog_metric('auc', 0.5)", cell="cell-b")
+    page.send("comm_msg", data={})
+    store = page.hear()["store"]
+    assert store
+    status, overview = ask(page, "overview", path="what/the/page/calls/it.ipynb")
+    assert (status, overview["store"], overview["root"]) == (200, store, ".")
+    status, rows = ask(page, "cell-runs", limit="2")
+    assert [row["cell"] for row in rows["rows"]] == ["cell-b", "cell-a"]
+    assert rows["rows"][0]["metrics"] == {"auc": 0.5}
+    status, found = ask(page, "cell-runs", search="LOG_METRIC", limit="1")
+    assert [row["cell"] for row in found["rows"]] == ["cell-b"]
+    status, cell = ask(page, f"cell-runs/{rows['rows'][1]['id']}")
+    assert (status, cell["source"], [one["name"] for one in cell["outputs"]]) == (200, "value = 1", ["value"])
+    assert [one["kind"] for one in cell["outputs"]] == ["variable"]
+    assert (ask(page, "models")[1], ask(page, "runs")[1]["runs"][0]["status"]) == ({"models": []}, "running")
+    kernel.no_errors()
+
+
+def test_what_is_no_question_is_refused_or_not_answered(start: Callable[..., Kernel]) -> None:
+    kernel = start(load=False)
+    kernel.run("%load_ext jupyter_mlops", silent=True)
+    page = Listener(kernel)
+    page.hear()
+    assert ask(page, "overview")[0] == 404  # nothing is on record before the first cell
+    page.run("value = 1")
+    assert ask(page, "scrub")[0] == 400
+    assert ask(page, "cell-runs/../../etc")[0] == 400
+    assert ask(page, "cell-runs", limit="x")[0] == 400
+    assert ask(page, f"cell-runs/blake3:{'0' * 64}")[0] == 404
+    for wrong in (5, {}, {"id": 1, "what": "models"}, {"id": "x" * 200, "what": "models"}, {"id": "a", "what": []}):
+        page.send("comm_msg", data={"ask": wrong})
+    assert ask(page, "models") == (200, {"models": []})
+    kernel.no_errors()
+
+
+def test_asking_loads_and_opens_nothing_before_it_is_asked(kernel: Kernel) -> None:
+    page = Listener(kernel)
+    page.hear()
+    page.run("value = 1")
+    loaded = "'jupyter_mlops.server' in __import__('sys').modules"
+    assert kernel.value(loaded) == "False"
+    assert ask(page, "models")[0] == 200
+    assert kernel.value(loaded) == "True"
+    _, told = page.run("import random\nrandom.seed(1)\nopen('x.txt', 'w').close()")
+    assert told[-1]["row"]["marks"] == []
+    kernel.no_errors()

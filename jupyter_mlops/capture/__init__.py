@@ -12,7 +12,7 @@ from __future__ import annotations
 import atexit
 import json
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jupyter_mlops.capture.run import ActiveRun, Directions, Session, session, set_session
 from jupyter_mlops.capture.tracking import (
@@ -25,10 +25,14 @@ from jupyter_mlops.capture.tracking import (
     start_run,
 )
 
+if TYPE_CHECKING:
+    from jupyter_mlops.capture.live import Answer
+
 __all__ = [
     "ActiveRun",
     "Directions",
     "Session",
+    "answering",
     "directions",
     "learn",
     "load",
@@ -70,6 +74,14 @@ def directions(read: Callable[[str], Directions | None]) -> None:
     one = session()
     if one is not None:
         one.directions = read
+
+
+def answering(answer: Answer) -> None:
+    """Have what pages ask of the record answered by a function; see `capture.live`."""
+    one = session()
+    hooks = getattr(one.shell, _MARK, None) if one is not None else None
+    if hooks is not None:
+        hooks.live.answer = answer
 
 
 def learn(told: str) -> None:

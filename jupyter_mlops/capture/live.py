@@ -3,7 +3,9 @@
 A page that shows a notebook opens a comm to the kernel, and from then on hears of each cell run as it is put on record:
 a `Row`, the few facts that a list shows, taken from the record itself and so with every secret masked already. Nothing
 is done where nobody listens. Where somebody does, a hook only puts two records in a queue; rows are made and sent by a
-thread of their own, so that a page that hangs holds up no cell. What a page missed while it was away is on record.
+thread of their own, so that a page that hangs holds up no cell. What a page missed while it was away is on record; and
+where its server can not see the record, as with a kernel on another machine, the page asks the kernel for it: by the
+words of the server's addresses, answered by a thread as well.
 
 The page says first which version it is, and so does the kernel; each also tells the version of this very exchange, so
 that two that do not understand one another can say so.
@@ -16,7 +18,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
@@ -33,6 +35,10 @@ PROTOCOL: Final = 1
 _NAMES: Final = 6
 _LINE: Final = 200
 _WAITING: Final = 2000  # events that wait for the thread; beyond that a page reads the record instead
+_QUESTIONS: Final = 100  # that wait for an answer; further ones get none
+
+Answer = Callable[["Session", str, dict[str, str]], tuple[int, bytes]]
+"""Answers a question about a session's record, asked in the words of the server's addresses: a status and JSON."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +136,10 @@ class Live:
         self._lock = threading.Lock()
         self._manager: Any = None
         self._pid = os.getpid()
+        self.answer: Answer | None = None
+        """Answers what pages ask of the record."""
+        self._questions: queue.Queue[tuple[str, str, dict[str, str]] | None] = queue.Queue(_QUESTIONS)
+        self._answering: threading.Thread | None = None
 
     # -- where it is put on and taken off ----------------------------------------------------------------------------
 
@@ -151,6 +161,9 @@ class Live:
         self._put(None)
         if self._thread is not None:
             self._thread.join(1.0)
+        if self._answering is not None:
+            with contextlib.suppress(queue.Full):  # it ends with the process
+                self._questions.put_nowait(None)
         for comm in comms[-1:]:
             comm.close()
 
@@ -190,6 +203,9 @@ class Live:
         """A page says which notebook it shows, as records spell paths; or nothing but that it is there."""
         content = message.get("content") if type(message) is dict else None
         data = content.get("data") if type(content) is dict else None
+        if type(data) is dict and "ask" in data:
+            self._ask(data["ask"])
+            return
         path = data.get("notebook") if type(data) is dict else None
         if type(path) is str and _names_a_notebook(path):
             self.session.told_notebook = path
@@ -201,8 +217,35 @@ class Live:
         run, store = self.session.begun
         return {
             "kind": "hello", "version": __version__, "protocol": PROTOCOL, "recording": self.session.recording,
-            "run": run, "store": store,
+            "run": run, "store": store, "answers": self.answer is not None,
         }  # fmt: skip
+
+    # -- what pages ask ----------------------------------------------------------------------------------------------
+
+    def _ask(self, asked: Any) -> None:
+        """Have a question answered; one that is no question, or one too many, is not."""
+        try:
+            question = msgspec.convert(asked, _Question)
+            self._questions.put_nowait((question.id, question.what, question.words))
+        except (msgspec.ValidationError, queue.Full):
+            return
+        with self._lock:
+            if self._answering is None:
+                self._answering = threading.Thread(target=self._reply, name="mlops-answers", daemon=True)
+                self._answering.start()
+
+    def _reply(self) -> None:
+        while (question := self._questions.get()) is not None:
+            name, what, words = question
+            try:
+                if self.answer is None:
+                    continue
+                status, body = self.answer(self.session, what, words)
+                said = {"kind": "answer", "id": name, "status": status, "body": msgspec.json.decode(body)}
+                for comm in self._comms[-1:]:
+                    comm.send(said)
+            except Exception as error:  # noqa: BLE001 - a page goes without an answer, and says so
+                self.session.failed("answers", error, breaks=False)
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -218,6 +261,12 @@ class Live:
                     comm.send(said)
             except Exception as error:  # noqa: BLE001 - a page goes without a row; the record has it
                 self.session.failed("live", error, breaks=False)
+
+
+class _Question(msgspec.Struct, frozen=True):
+    id: Annotated[str, msgspec.Meta(max_length=100)]
+    what: Annotated[str, msgspec.Meta(max_length=300)]
+    words: dict[str, Annotated[str, msgspec.Meta(max_length=5000)]] = {}
 
 
 def _names_a_notebook(path: str) -> bool:

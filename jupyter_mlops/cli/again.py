@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jupyter_mlops.cli.tree import FILE, SECONDS, Place, here, mlops, one_of
+from jupyter_mlops.cli.tree import FILE, SECONDS, Place, here, mlops, one_of, telling, ticketed
 from jupyter_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     metavar="NAME TEXT",
     help="Set one to a text as it is.",
 )
-@click.option("-f", "--parameters-file", "files", type=FILE, multiple=True, help="Parameters from a YAML or JSON file.")
+@click.option(
+    "-f",
+    "--parameters-file",
+    "files",
+    type=FILE,
+    multiple=True,
+    help="Parameters from a YAML or JSON file; - reads standard input.",
+)
 @click.option("-y", "--parameters-yaml", "yaml", multiple=True, metavar="YAML", help="Parameters as YAML.")
 @click.option(
     "-b", "--parameters-base64", "coded", multiple=True, metavar="BASE64", help="Parameters as YAML in base64."
@@ -55,6 +62,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--progress/--no-progress", default=None, help="Show how far it is (where a person looks).")
 @click.option("--live", is_flag=True, help="Show what cells print as they print it.")
+@telling
+@ticketed
 @click.option("--junit", "junit_file", type=FILE, metavar="FILE", help="Write JUnit XML with a case per cell.")
 @click.option(
     "--check", "checking", is_flag=True, help="Run nothing. Ends with 1 if a run is due, or a contract was broken."
@@ -64,8 +73,8 @@ def run(
     place: Place, notebook: Path, output: Path | None, pairs: tuple[tuple[str, str], ...],
     raw: tuple[tuple[str, str], ...], files: tuple[Path, ...], yaml: tuple[str, ...], coded: tuple[str, ...],
     listing: bool, kernel: str | None, cell_timeout: float | None, timeout: float | None, target: str | None,
-    manifest: Path | None, retries: int, cache: str, progress: bool | None, live: bool, junit_file: Path | None,
-    checking: bool,
+    manifest: Path | None, retries: int, cache: str, progress: bool | None, live: bool, events: bool,
+    tickets: tuple[str, ...], junit_file: Path | None, checking: bool,
 ) -> View | str:  # fmt: skip
     """Run a NOTEBOOK headless, with parameters, on record.
 
@@ -91,7 +100,7 @@ def run(
     def step() -> targets.Step:
         return pipelines.step_of(
             project, notebook, output=output, parameters=parameters, kernel=kernel or "", cell_timeout=cell_timeout,
-            timeout=timeout, retries=retries, cache=cache, live=live,
+            timeout=timeout, retries=retries, cache=cache, live=live, tickets=list(tickets),
         )  # fmt: skip
 
     if manifest is not None and target is not None:
@@ -101,24 +110,35 @@ def run(
         except OSError as error:
             raise WrongUse(f"{manifest} can not be written", cause=error.strerror or "") from error
         return f"wrote {manifest}"
-    bar = sys.stderr.isatty() if progress is None else progress
+    _one_voice(events=events, live=live)
+    bar = not events and (sys.stderr.isatty() if progress is None else progress)
+    lines = views.event_lines(sys.stderr) if events else None
     place_ = pipelines.checked(notebook, output, parameters, project).place
     with views.reporting(project, notebook, place_, junit_file, lambda line: click.echo(line, err=True)) as report:
         if away:
             told = views.telling(in_notebook=place.session is not None, live=live, quiet=True)
             with targets.open_target(target or "local", project) as opened:
                 report.outcome = pipelines.run_on(
-                    opened, step(), project, progress=bar and not live, on_event=told.heard if told else None
+                    opened,
+                    step(),
+                    project,
+                    progress=bar and not live,
+                    on_event=lines or (told.heard if told else None),
                 )
         else:
             watch = views.watching(notebook, in_notebook=place.variables is not None, progress=progress, live=live)
             result = pipelines.run_notebook(
                 notebook, output=output, parameters=parameters, project=project, kernel=kernel,
                 cell_timeout=cell_timeout, timeout=timeout, cache=cache, progress=bar and not live, watch=watch,
-                on_event=watch.heard if watch else None,
+                on_event=lines or (watch.heard if watch else None), tickets=tickets,
             )  # fmt: skip
             report.outcome = views.outcome(project, result)
     return views.step_result(project, report.outcome)
+
+
+def _one_voice(*, events: bool, live: bool) -> None:
+    if events and live:
+        raise WrongUse("--events and --live write to the same place", next="leave out one of them")
 
 
 def _warn_of_seen(place: Place, notebook: Path, pairs: Iterable[tuple[str, str]]) -> None:
@@ -157,7 +177,10 @@ def resume(
     "-p", "--parameter", "pairs", multiple=True, metavar="NAME=WHAT",
     help="What a parameter goes over: 3,5,7 or 1..9 or 0..1:5 or 0.01..0.3:log:5, or one value.",
 )  # fmt: skip
-@click.option("-f", "--parameters-file", type=FILE, help="Further parameters from a YAML file, the same for each run.")
+@click.option(
+    "-f", "--parameters-file", type=FILE,
+    help="Further parameters from a YAML file, the same for each run; - reads standard input.",
+)  # fmt: skip
 @click.option("--random", "count", type=click.IntRange(1, 10_000), help="Draw so many combinations.")
 @click.option("--seed", type=int, help="Draw the same again.")
 @click.option("--best", default="", metavar="METRIC", help="Say which run has the largest; METRIC:min the smallest.")
@@ -173,6 +196,8 @@ def resume(
 @click.option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar (where a person looks).")
 @click.option("--live", is_flag=True, help="Show what cells print as they print it, with the run's parameters.")
+@telling
+@ticketed
 @click.option(
     "--junit", "junit_file", type=FILE, metavar="FILE", help="Write JUnit XML: a suite per run, a case per cell."
 )
@@ -181,7 +206,7 @@ def sweep(
     place: Place, notebook: Path, pairs: tuple[str, ...], parameters_file: Path | None, count: int | None,
     seed: int | None, best: str, output: Path | None, kernel: str | None, cell_timeout: float | None,
     timeout: float | None, target: str | None, retries: int, cache: str, fresh: bool, fail_fast: bool, as_csv: bool,
-    progress: bool | None, live: bool, junit_file: Path | None,
+    progress: bool | None, live: bool, events: bool, tickets: tuple[str, ...], junit_file: Path | None,
 ) -> object:  # fmt: skip
     """Run a NOTEBOOK over many parameters, in parallel, in one table; in a notebook the answer is a DataFrame.
 
@@ -201,14 +226,16 @@ def sweep(
     fixed = pipelines.read_parameters(notebook, files=parameters_file, environ=project.environ)
     _warn_of_seen(place, notebook, words.items())
     told = views.telling(in_notebook=place.session is not None, live=live, quiet=True)
-    bar = sys.stderr.isatty() if progress is None else progress
+    _one_voice(events=events, live=live)
+    lines = views.event_lines(sys.stderr) if events else None
+    bar = not events and (sys.stderr.isatty() if progress is None else progress)
     options = {} if target else {"kernels": "warm"}
     with targets.open_target(target or "local", project, **options) as opened:
         found = pipelines.sweep(
             notebook, words, project=project, target=opened, fixed=fixed, count=count, seed=seed, best=best,
             folder=output, fresh=fresh, fail_fast=fail_fast, kernel=kernel or "", cell_timeout=cell_timeout,
             timeout=timeout, retries=retries, cache=cache, live=live, progress=bar and not live,
-            on_event=told.heard if told else None,
+            on_event=lines or (told.heard if told else None), tickets=list(tickets),
         )  # fmt: skip
     if views.wanted(project, junit_file):
         views.sweep_told(project, notebook, found, junit_file, lambda line: click.echo(line, err=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,9 @@ def _stand(project: Project, notebook: Path, session: Session | None = None) -> 
 
 
 @mlops.command()
+@click.option("--notebook", "example", is_flag=True, help="Put a small first notebook beside it, unless it is there.")
 @here
-def init(place: Place) -> View:  # noqa: ARG001 - every verb is given its place
+def init(place: Place, example: bool) -> View:  # noqa: ARG001 - every verb is given its place
     """Make .mlops/ here, so that what notebooks of this folder do is recorded in it."""
     from jupyter_mlops import views
     from jupyter_mlops.project import FOLDER, Project
@@ -59,7 +61,14 @@ def init(place: Place) -> View:  # noqa: ARG001 - every verb is given its place
     fresh = not (root / FOLDER / "format").is_file()
     project = Project(root)
     _ = project.store
-    return views.made(project, fresh=fresh)
+    if not example:
+        return views.made(project, fresh=fresh)
+    from jupyter_mlops.demo import FIRST
+    from jupyter_mlops.demo import example as notebook
+
+    with contextlib.suppress(FileExistsError), (root / FIRST).open("xb") as file:  # nothing of anybody's is replaced
+        file.write(notebook(FIRST).read_bytes())
+    return views.made(project, fresh=fresh, notebook=FIRST)
 
 
 @mlops.command()

@@ -179,6 +179,11 @@ limited: Final = click.option(
     "-n", "--limit", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many at most."
 )
 
+ticketed: Final = click.option("--ticket", "tickets", multiple=True, help="A ticket this is for.")
+telling: Final = click.option(
+    "--events", is_flag=True, help="Tell of each step and cell as it happens, a line of JSON each, on standard error."
+)
+
 
 def one_of(name: str, *words: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that takes one of these words; the first unless it is given."""

@@ -47,7 +47,7 @@ from jupyter_mlops.pipelines.parameters import (
 )
 from jupyter_mlops.pipelines.recalling import Recalling
 from jupyter_mlops.pipelines.secret import TEACH, Masking, conceal, placeholders, split
-from jupyter_mlops.records import Artifact, Digest, Gap, RecordInvalid, RunEnded, RunStarted, as_digest
+from jupyter_mlops.records import Artifact, Digest, Gap, RecordInvalid, RunEnded, RunStarted, Ticket, as_digest
 from jupyter_mlops.redact import Redactor
 from jupyter_mlops.targets.protocol import TEMPLATE, Event, OnEvent, tell
 
@@ -149,6 +149,8 @@ class Job:
         ``cells``: cells are recalled instead of run where all they depend on is what it was.
     resumes
         The run that this one goes on with.
+    tickets
+        What it is for.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class Job:
         checkpoints: bool = False,
         cache: str = "off",
         resumes: Digest | None = None,
+        tickets: Sequence[str] = (),
     ) -> None:
         self.project = project
         self.notebook = notebook
@@ -195,6 +198,7 @@ class Job:
         """Files that it left, besides the output notebook."""
         self.cache = cache
         self.resumes = resumes
+        self.tickets = tickets
         self.recalling: Recalling | None = None
         self.started = time.monotonic()
         self.run: Digest | None = None
@@ -243,6 +247,7 @@ class Job:
                     notebook="" if self.notebook is None else self.project.relative(self.notebook),
                     parameters={**self.redactor.value(dict(self.parameters))[0], **self.marks},
                     user=self.project.user,
+                    tickets=[Ticket(id=self.redactor.text(one)[0]) for one in self.tickets],
                     parent=parent,
                     resumes=self.resumes,
                     folder=self.project.folder if self.cwd is None else self.project.relative(self.cwd),

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -116,6 +116,7 @@ def run_notebook(
     cache: str = "off",
     checkpoints: bool = False,
     resumes: Digest | None = None,
+    tickets: Sequence[str] = (),
 ) -> RunResult:
     """Run a notebook headless, with parameters, and put the run on record.
 
@@ -153,6 +154,8 @@ def run_notebook(
         Keep the kernel's variables after each cell.
     resumes
         The run that this one goes on with.
+    tickets
+        What it is for, as a tracker's ids.
 
     Returns
     -------
@@ -174,7 +177,7 @@ def run_notebook(
         path, asked, project, kernel=kernel, timeout=timeout, cell_timeout=cell_timeout, cwd=cwd, kernels=kernels,
         on_event=on_event, checkpoints=checkpoints, watch=watch,
         # The record does not know whether secrets are those of another run.
-        keeps=cache == "notebook" and not asked.secrets, cache=cache, resumes=resumes,
+        keeps=cache == "notebook" and not asked.secrets, cache=cache, resumes=resumes, tickets=tickets,
     )  # fmt: skip
     if job.keeps:
         return _unless_known(job, path, asked.place, kernel, asked.book, progress=progress)

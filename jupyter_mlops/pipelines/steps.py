@@ -52,6 +52,7 @@ def perform(step: Step, project: Project, on_event: OnEvent) -> Outcome:
             project.root / step.notebook, output=project.root / step.output, parameters={**step.parameters, **secrets},
             project=project.within(step.parent) if step.parent else project, kernel=step.kernel or None,
             timeout=step.timeout, cell_timeout=step.cell_timeout, on_event=heard, cache=step.cache, watch=aloud,
+            tickets=step.tickets,
         )  # fmt: skip
     except KeyboardInterrupt:
         seconds = round(time.monotonic() - began, 6)

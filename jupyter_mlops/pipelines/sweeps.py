@@ -35,8 +35,8 @@ from jupyter_mlops.pipelines.secret import placeholders, split
 from jupyter_mlops.pipelines.steps import PERFORM, inside, logged, step_of
 from jupyter_mlops.pipelines.words import from_environment, parse_parameter, read_parameters
 from jupyter_mlops.project import Project
-from jupyter_mlops.records import Digest, Run, RunEnded, RunStarted, encode
-from jupyter_mlops.targets.protocol import OnEvent, Outcome, Target
+from jupyter_mlops.records import Digest, Run, RunEnded, RunStarted, Ticket, encode
+from jupyter_mlops.targets.protocol import Event, OnEvent, Outcome, Target, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -371,6 +371,7 @@ def sweep(
     run = project.store.append(
         RunStarted(
             trigger=TRIGGER, notebook=where, user=project.user, folder=project.folder,
+            tickets=[Ticket(id=project.redactor().text(one)[0]) for one in rest.get("tickets", ())],
             parameters=project.redactor().value({"key": key, "points": len(points), "over": {**words, **hidden}})[0],
         )
     )  # fmt: skip
@@ -383,6 +384,7 @@ def sweep(
         wanted = [
             (number, msgspec.structs.replace(one, parent=run)) for number, one in enumerate(steps) if number not in kept
         ]
+        tell(on_event, Event(kind="planned", run=run, cell=len(kept), cells=len(points)))
         _run(target, wanted, project, found, len(kept), fail_fast=fail_fast, progress=progress, on_event=on_event)
         status = "done" if all(one.ok for one in found.values()) else "failed"
     finally:

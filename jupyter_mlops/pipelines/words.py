@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import base64
 import binascii
+import contextlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +30,7 @@ from jupyter_mlops.pipelines.parameters import (
     secret_names,
     shown,
 )
-from jupyter_mlops.redact import secret_name
+from jupyter_mlops.redact import Redactor, secret_name
 
 _FILE_LIMIT: Final = 1 << 20
 _TEXT_LIMIT: Final = 1 << 16
@@ -158,6 +160,27 @@ def secrets_among(notebook: Path | str, pairs: Iterable[tuple[str, str]]) -> lis
     ]
 
 
+def told_apart(words: Mapping[str, str], notebook: Path | str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Tell words that may stand on a command line from those that may not, whose values are read.
+
+    Returns
+    -------
+    tuple
+        Words by name; values by name, of what is secret or looks like it.
+    """
+    known = inspect_parameters(notebook)
+    hidden = secret_names(known)
+    seen: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for name, word in words.items():
+        secret = name in hidden or secret_name(name) or Redactor().text(word)[1] > 0
+        if word.startswith(_FROM_ENVIRONMENT) or not secret:
+            seen[name] = word
+        else:
+            values[name] = parse_parameter(name, word, [*known, *_as_text(name, known)])
+    return seen, values
+
+
 def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text.encode(), validate=True)
@@ -192,7 +215,7 @@ def read_parameters_file(path: Path | str) -> dict[str, Any]:
     Parameters
     ----------
     path
-        The file, of at most 1 MiB.
+        The file, of at most 1 MiB; ``-`` is standard input.
 
     Raises
     ------
@@ -200,14 +223,15 @@ def read_parameters_file(path: Path | str) -> dict[str, Any]:
         The file can not be read, is too large, uses aliases or tags, names a key twice, or is no mapping.
     """
     path = Path(path)
+    where = "standard input" if str(path) == "-" else str(path)
     try:
-        with path.open("rb") as file:
+        with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
             raw = file.read(_FILE_LIMIT + 1)
-    except OSError as error:
-        raise ParametersInvalid(f"{path} can not be read", cause=str(error)) from error
+    except (OSError, AttributeError) as error:  # a kernel's standard input has no bytes
+        raise ParametersInvalid(f"{where} can not be read", cause=str(error)) from error
     if len(raw) > _FILE_LIMIT:
-        raise ParametersInvalid(f"{path} is too large for parameters", cause="more than 1 MiB")
-    return parse_yaml(raw, where=str(path))
+        raise ParametersInvalid(f"{where} is too large for parameters", cause="more than 1 MiB")
+    return parse_yaml(raw, where=where)
 
 
 def parse_yaml(raw: bytes | str, *, where: str = "the YAML text") -> dict[str, Any]:

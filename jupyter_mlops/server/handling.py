@@ -149,6 +149,11 @@ class Projects:
             self._open[found.root] = now, reading
             return reading
 
+    def name(self, folder: Path) -> str:
+        """A folder, from the server's; ``.`` where they are the same."""
+        served = Path(self.contents.root_dir).resolve()
+        return os.path.relpath(folder.resolve(), served).replace(os.sep, "/")
+
     def close(self) -> None:
         """Let go of every store."""
         with self._lock:
@@ -213,10 +218,8 @@ class Route(APIHandler):
         files
             Files are written: an authorizer is asked about the server's contents too.
         """
-        try:
-            sent = self._body(form)
-        except BodyRefused as error:
-            await self.send(_refusal(error))
+        given = await self.sent(form)
+        if given is None:
             return
         if files and not await ensure_async(
             self.authorizer.is_authorized(self, self.current_user, "write", "contents")
@@ -228,12 +231,20 @@ class Route(APIHandler):
         def made(projects: Projects) -> Any:
             from jupyter_mlops.server.acting import Acting
 
-            return done(Acting(projects, path, who, lambda *facts: told.append(facts)), sent)
+            return done(Acting(projects, path, who, lambda *facts: told.append(facts)), given)
 
         outcome = await self._thread(self.app.hands, made)
         for name, facts in told:
             events.emit(self.event_logger, name, facts)
         await self.send(outcome)
+
+    async def sent(self, form: type[_T]) -> _T | None:
+        """What was sent; None where it is not what is taken, which is then said."""
+        try:
+            return self._body(form)
+        except BodyRefused as error:
+            await self.send(_refusal(error))
+            return None
 
     async def send(self, done: Outcome) -> None:
         """Send an answer or a refusal."""

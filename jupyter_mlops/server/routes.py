@@ -6,6 +6,7 @@ who that is, and nothing in the address or the body does.
 
 from __future__ import annotations
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final
 
@@ -13,15 +14,19 @@ import msgspec
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.extension.application import ExtensionApp
 from tornado import web
-from traitlets import Bool, Float
+from traitlets import Bool, Float, Integer
 
 from jupyter_mlops.records import Digest, as_digest
-from jupyter_mlops.server import events, sent
+from jupyter_mlops.server import events, forms, sent
 from jupyter_mlops.server.handling import Outside, Projects, Route, notebook_in
+from jupyter_mlops.server.jobs import Jobs
+from jupyter_mlops.server.orders import Init, Order
 
 __all__ = ["API", "ROUTES", "MlopsApp", "Outside", "Projects"]
 
 API: Final = "jupyter-mlops/api"
+JOBS: Final = "jupyter_mlops_jobs"
+"""What an authorizer is asked about who has a command run."""
 _PAGE: Final = 200
 _SEARCH: Final = 500  # characters
 _STATES: Final = frozenset({"done", "error", "syntax", "interrupted", "running"})
@@ -36,6 +41,7 @@ class MlopsApp(ExtensionApp):
     allow_above_root = Bool(
         False, help="Whether a record may be read that lies in a folder above the one the server shows."
     ).tag(config=True)
+    most_jobs = Integer(4, min=0, help="How many jobs may run at a time.").tag(config=True)
     patience = Float(60.0, help="Seconds after which a store that does not answer is reported.").tag(config=True)
 
     def initialize_handlers(self) -> None:
@@ -46,12 +52,14 @@ class MlopsApp(ExtensionApp):
         self.threads = ThreadPoolExecutor(4, thread_name_prefix="mlops-server")
         self.slow = ThreadPoolExecutor(1, thread_name_prefix="mlops-standing")
         self.hands = ThreadPoolExecutor(1, thread_name_prefix="mlops-acting")  # one thing after another
+        self.jobs = Jobs(self.most_jobs)
         events.register(self.serverapp.event_logger)
         for path, handler in ROUTES.items():
             self.handlers.append((f"{API}/{path}", handler, {"app": self}))
 
     async def stop_extension(self) -> None:
-        """Let go of threads and stores."""
+        """End the jobs; let go of threads and stores."""
+        await asyncio.get_running_loop().run_in_executor(None, self.jobs.close)
         self.threads.shutdown(wait=False, cancel_futures=True)
         self.slow.shutdown(wait=False, cancel_futures=True)
         self.hands.shutdown(wait=False, cancel_futures=True)
@@ -282,6 +290,102 @@ class _Slice(_Act):
     SENT, VERB, FILES = sent.Slice, "slice", True
 
 
+class _Parameters(Route):
+    """What a notebook can be given, and where it can run."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        path = self.path()
+        output = f"{path.removesuffix('.ipynb')}.out.ipynb"
+        await self.answer(lambda projects: forms.form(projects.reading(path).project, projects.place(path), output))
+
+
+class _Asks(Route):
+    """Says whether an order will do; it is read, and nothing is done."""
+
+    SENT: ClassVar[type[forms.Given]]
+
+    @web.authenticated
+    @authorized("read")  # type: ignore[untyped-decorator] # only its bare form is typed
+    async def post(self) -> None:
+        path, order = self.path(), await self.sent(self.SENT)
+        if order is not None:
+            await self.answer(lambda projects: order.check(projects, path))
+
+
+class _AsksRun(_Asks):
+    """Says whether a notebook can be run so."""
+
+    SENT = forms.RunNotebook
+
+
+class _AsksSweep(_Asks):
+    """Says whether a notebook can be run so over many values."""
+
+    SENT = forms.SweepNotebook
+
+
+class _Jobs(Route):
+    """The jobs about a notebook or folder."""
+
+    auth_resource = JOBS
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        path = self.path()
+        await self.answer(lambda _: self.app.jobs.list(path))
+
+
+class _Starts(Route):
+    """Starts a job."""
+
+    auth_resource = JOBS
+    SENT: ClassVar[type[Order]]
+
+    @web.authenticated
+    @authorized("execute")  # type: ignore[untyped-decorator] # only its bare form is typed
+    async def post(self) -> None:
+        path, order = self.path(), await self.sent(self.SENT)
+        if order is not None:
+            await self.answer(lambda projects: self.app.jobs.start(order.VERB, order.command(projects, path), projects))
+
+
+class _StartsRun(_Starts):
+    """Runs a notebook."""
+
+    SENT = forms.RunNotebook
+
+
+class _StartsSweep(_Starts):
+    """Runs a notebook over many values."""
+
+    SENT = forms.SweepNotebook
+
+
+class _StartsInit(_Starts):
+    """Makes a project."""
+
+    SENT = Init
+
+
+class _Job(Route):
+    """A job: how it stands; its end."""
+
+    auth_resource = JOBS
+
+    @web.authenticated
+    @authorized
+    async def get(self, id: str) -> None:
+        await self.answer(lambda _: self.app.jobs.show(id))
+
+    @web.authenticated
+    @authorized
+    async def delete(self, id: str) -> None:
+        await self.answer(lambda _: self.app.jobs.interrupt(id))
+
+
 _DIGEST: Final = r"([a-z0-9-]{1,20}:[0-9a-f]{32,128})"
 _MODEL: Final = r"([A-Za-z0-9._-]{1,100})"
 ROUTES: Final[dict[str, type[Route]]] = {
@@ -302,6 +406,14 @@ ROUTES: Final[dict[str, type[Route]]] = {
     "environment": _Environment,
     "checkout": _CheckOut,
     "slice": _Slice,
+    "parameters": _Parameters,
+    "parameters/run": _AsksRun,
+    "parameters/sweep": _AsksSweep,
+    "jobs": _Jobs,
+    "jobs/run": _StartsRun,
+    "jobs/sweep": _StartsSweep,
+    "jobs/init": _StartsInit,
+    r"jobs/([0-9a-f]{32})": _Job,
     "standing": _Standing,
 }
 """Every address, under `API`."""

@@ -69,8 +69,8 @@ def main() -> None:
 def serve(order: Order, lifeline: IO[bytes], out: IO[bytes]) -> None:
     """Perform a step, tell of it, and see to it that an end that is asked for leaves nothing running."""
     adopt_orphans()
-    signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+    signal.signal(signal.SIGTERM, interrupted)
+    threading.Thread(target=watch, args=(lifeline,), daemon=True).start()
     lock = threading.Lock()
 
     def say(word: Word) -> None:
@@ -95,11 +95,12 @@ def serve(order: Order, lifeline: IO[bytes], out: IO[bytes]) -> None:
     say(Word(outcome=msgspec.structs.replace(outcome, attempts=order.attempt)))
 
 
-def _interrupt(_signum: int, _frame: FrameType | None) -> None:
+def interrupted(_signum: int, _frame: FrameType | None) -> None:
+    """What a SIGTERM means: to end in order."""
     raise KeyboardInterrupt
 
 
-def _watch(lifeline: IO[bytes]) -> None:
+def watch(lifeline: IO[bytes]) -> None:
     """End in order when the one who wants the step is gone; and if that is not done in time, at once."""
     while lifeline.read1(4096):  # type: ignore[attr-defined]
         pass

@@ -56,6 +56,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         machine nothing is made of it.
     live
         Whether what its cells print is told of as they print it.
+    tickets
+        What it is for.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent: Digest | None = None
     reads: list[str] = []
     live: bool = False
+    tickets: list[str] = []
 
     def __repr__(self) -> str:
         return f"Step({self.name!r}, {self.notebook!r})"
@@ -83,7 +86,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ----------
     kind
         ``started`` (of each attempt), ``cell began``, ``output`` (of a step that is `live`), ``cell ended``, ``note``,
-        ``ended`` (once, last).
+        ``ended`` (once, last); of several steps first ``planned``: how many there are is `cells`, and how many of them
+        are done already is `cell`.
     step
         The step's name.
     attempt

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
     from jupyter_mlops.views.panels import comparison, thresholds, timeline
     from jupyter_mlops.views.pipelines import mermaid, pipeline_found, pipeline_run, pipeline_shown
-    from jupyter_mlops.views.progress import telling, watching
+    from jupyter_mlops.views.progress import event_lines, telling, watching
     from jupyter_mlops.views.registry import checks, contract, model, model_version, models, moved
     from jupyter_mlops.views.reproducing import checked_out, created, locked, verified
     from jupyter_mlops.views.runs import due, outcome, parameters, run_list, run_result, step_result, swept, targets
@@ -47,6 +47,7 @@ _HOMES = {
     "due": "runs",
     "environment": "environments",
     "environment_diff": "environments",
+    "event_lines": "progress",
     "harmless": "ci",
     "lineage": "lineages",
     "locked": "reproducing",
@@ -108,6 +109,7 @@ __all__ = [
     "due",
     "environment",
     "environment_diff",
+    "event_lines",
     "harmless",
     "lineage",
     "locked",

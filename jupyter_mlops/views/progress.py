@@ -6,12 +6,13 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from jupyter_mlops.pipelines import printed
 from jupyter_mlops.project import Project
+from jupyter_mlops.records import encode
 from jupyter_mlops.targets.protocol import Event
 from jupyter_mlops.views.ci import harmless, on_github
 from jupyter_mlops.views.parts import counted
@@ -64,6 +65,18 @@ def _display() -> Any:
 
     shell = get_ipython()
     return DisplayHandle() if getattr(shell, "kernel", None) is not None else None
+
+
+def event_lines(stream: TextIO) -> Callable[[Event], None]:
+    """Writes each event as a line of JSON; threads may share it."""
+    lock = threading.Lock()
+
+    def told(event: Event) -> None:
+        with lock:
+            stream.write(encode(event).decode() + "\n")
+            stream.flush()
+
+    return told
 
 
 class Watching:

@@ -94,13 +94,15 @@ def _shown(value: object) -> object:
     return value
 
 
-def made(project: Project, *, fresh: bool) -> View:
-    """A project was made, or was there."""
+def made(project: Project, *, fresh: bool, notebook: str = "") -> View:
+    """A project was made, or was there; with a first notebook where one is named."""
     what = "A project now" if fresh else "A project already"
     return View(
         title=f"{what}: {project.root.name}/.mlops",
-        data={"project": project.root.name, "fresh": fresh},
-        hint="%load_ext jupyter_mlops in a notebook of this folder, or mlops run NOTEBOOK",
+        data={"project": project.root.name, "fresh": fresh, "notebook": notebook},
+        hint=f"{notebook} is there to begin with"
+        if notebook
+        else "%load_ext jupyter_mlops in a notebook of this folder, or mlops run NOTEBOOK",
     )
 
 

@@ -16,18 +16,25 @@ import {
   CheckedOut,
   DifferenceAnswer,
   EnvironmentAnswer,
+  Form,
   GateRefusal,
+  Init,
+  Job,
+  JobList,
   ModelDetail,
   Models,
   Moved,
+  OrderChecked,
   Overview,
   Promote,
   RollBack,
   Rows,
+  RunNotebook,
   Runs,
   Slice,
   Sliced,
-  StandingAnswer
+  StandingAnswer,
+  SweepNotebook
 } from './records';
 
 /** What a list of cell runs is asked for. */
@@ -51,8 +58,14 @@ export class Refused extends Error {
   }
 }
 
+/** Something that a command is run for, by its verb. */
+export type Order =
+  | { verb: 'run'; sent: RunNotebook }
+  | { verb: 'sweep'; sent: SweepNotebook }
+  | { verb: 'init'; sent: Init };
+
 export class Client {
-  constructor(private settings: ServerConnection.ISettings) {}
+  constructor(readonly settings: ServerConnection.ISettings) {}
 
   overview(path: string): Promise<Overview> {
     return this.ask('overview', { path });
@@ -139,8 +152,46 @@ export class Client {
     return this.ask('slice', { path }, sent);
   }
 
-  /** Ask for something; or have something done, where there is anything to send. */
-  private async ask<T>(route: string, words: Record<string, string>, sent?: object): Promise<T> {
+  /** The cell runs of a run, newest first. */
+  rowsOf(path: string, run: string): Promise<Rows> {
+    return this.ask('cell-runs', { path, run });
+  }
+
+  /** What a notebook can be given, and where it can run. */
+  form(path: string): Promise<Form> {
+    return this.ask('parameters', { path });
+  }
+
+  /** Whether an order to run a notebook will do. */
+  allows(path: string, order: Order): Promise<OrderChecked> {
+    return this.ask(`parameters/${order.verb}`, { path }, order.sent);
+  }
+
+  /** The jobs about a notebook or folder, newest first. */
+  jobs(path: string): Promise<JobList> {
+    return this.ask('jobs', { path });
+  }
+
+  job(id: string): Promise<Job> {
+    return this.ask(`jobs/${id}`, {});
+  }
+
+  /** Have a command run. */
+  start(path: string, order: Order): Promise<Job> {
+    return this.ask(`jobs/${order.verb}`, { path }, order.sent);
+  }
+
+  /** Ask a job to end; a second time does not wait. */
+  interrupt(id: string): Promise<Job> {
+    return this.ask(`jobs/${id}`, {}, null);
+  }
+
+  /** Ask for something; or have something done, where there is anything to send, or ended, where that is null. */
+  protected async ask<T>(
+    route: string,
+    words: Record<string, string>,
+    sent?: object | null
+  ): Promise<T> {
     const query = new URLSearchParams(words).toString();
     const address = `${URLExt.join(this.settings.baseUrl, API, route)}?${query}`;
     let response: Response;
@@ -152,7 +203,7 @@ export class Client {
             body: JSON.stringify(sent),
             headers: { 'Content-Type': 'application/json' }
           }
-        : { method: 'GET' };
+        : { method: sent === null ? 'DELETE' : 'GET' };
       response = await ServerConnection.makeRequest(address, init, this.settings);
       body = await response.json().catch(() => null);
     } catch (error) {
@@ -161,14 +212,19 @@ export class Client {
     if (response.ok && body !== null) {
       return unspelled(body) as T;
     }
-    const refusal = unspelled(body) as Partial<GateRefusal> | null;
-    if (refusal?.kind && refusal.message) {
-      throw new Refused(refusal.kind, refusal.message, refusal.cause, refusal.next, refusal.checks);
-    }
+    refuse(body);
     if (response.status === 404) {
       throw new Refused('ServerMissing', '');
     }
     throw new Refused(response.status === 403 ? 'Forbidden' : 'Offline', response.statusText);
+  }
+}
+
+/** Say why there is no answer, where that was said. */
+export function refuse(body: unknown): void {
+  const refusal = unspelled(body) as Partial<GateRefusal> | null;
+  if (refusal?.kind && refusal.message) {
+    throw new Refused(refusal.kind, refusal.message, refusal.cause, refusal.next, refusal.checks);
   }
 }
 

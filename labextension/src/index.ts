@@ -1,4 +1,4 @@
-/** The plugins; the only module that sees the application. */
+/** The plugins; this and `running` are the only modules that see the application. */
 import {
   ILabShell,
   ILayoutRestorer,
@@ -17,6 +17,7 @@ import { CellMarks } from './cells';
 import { Client } from './client';
 import { Book } from './model';
 import { RecordPanel } from './panel';
+import { project, run } from './running';
 import { StatusItem, StatusModel } from './status';
 import { CommandIDs, IRecord, NAMESPACE } from './tokens';
 
@@ -274,6 +275,6 @@ const status: JupyterFrontEndPlugin<void> = {
 
 export { IRecord } from './tokens';
 
-const plugins: JupyterFrontEndPlugin<unknown>[] = [record, panel, marks, status];
+const plugins: JupyterFrontEndPlugin<unknown>[] = [record, panel, marks, status, run, project];
 
 export default plugins;

@@ -7,6 +7,7 @@
  */
 import type { ISessionContext } from '@jupyterlab/apputils';
 import type { Kernel, KernelMessage } from '@jupyterlab/services';
+import { UUID } from '@lumino/coreutils';
 import { IDisposable } from '@lumino/disposable';
 import { ISignal, Signal } from '@lumino/signaling';
 
@@ -20,6 +21,18 @@ export interface IHello {
   recording: boolean;
   run: string | null;
   store: string;
+  /** Whether it answers what is asked of its record. */
+  answers: boolean;
+}
+
+/** Milliseconds to wait for an answer: of a kernel that runs a cell, and of one that does not. */
+const BUSY = 4000;
+const IDLE = 60000;
+
+/** A question under way: a kernel that is busy may answer it much later, and is not asked a second time. */
+interface IQuestion {
+  id: string;
+  take: ((status: number, body: unknown) => void)[];
 }
 
 const WORTH_ASKING = /\bjupyter_mlops\b/;
@@ -92,6 +105,45 @@ export class KernelLink implements IDisposable {
     return said.join('\n');
   }
 
+  /**
+   * Ask the kernel of its record, in the words of the server's addresses: a status as HTTP has them, and JSON.
+   *
+   * Most kernels answer beside a cell that runs. One that does not is refused for now, and its answer, when it comes,
+   * is the answer to whoever asks the same by then.
+   */
+  ask(what: string, words: Record<string, string>): Promise<[number, unknown]> {
+    const key = JSON.stringify([what, words]);
+    const comm = this.comm;
+    if (!comm || !this.hello?.answers) {
+      return Promise.reject(new Refused('KernelGone', ''));
+    }
+    let question = this.questions.get(key);
+    if (!question) {
+      question = { id: UUID.uuid4(), take: [] };
+      this.questions.set(key, question);
+      comm.send({ ask: { id: question.id, what, words } });
+    }
+    const asked = question;
+    return new Promise((resolve, reject) => {
+      const busy = this.context.session?.kernel?.status === 'busy';
+      const timer = setTimeout(
+        () => {
+          asked.take = asked.take.filter(one => one !== take);
+          if (!busy) {
+            this.questions.delete(key); // lost on its way: the next one may arrive
+          }
+          reject(new Refused('KernelBusy', ''));
+        },
+        busy ? BUSY : IDLE
+      );
+      const take = (status: number, body: unknown): void => {
+        clearTimeout(timer);
+        resolve([status, body]);
+      };
+      asked.take.push(take);
+    });
+  }
+
   private async attach(): Promise<void> {
     const kernel = this.context.session?.kernel ?? null;
     this.leave();
@@ -145,16 +197,25 @@ export class KernelLink implements IDisposable {
   }
 
   private hear(message: KernelMessage.ICommMsgMsg): void {
-    const data = message.content.data as { kind?: unknown; row?: unknown } & Partial<IHello>;
+    const data = message.content.data as Partial<IHello> & {
+      kind?: unknown;
+      row?: unknown;
+      id?: unknown;
+      status?: unknown;
+      body?: unknown;
+    };
     if (data.kind === 'hello' && typeof data.version === 'string') {
       this.hello = {
         version: data.version,
         protocol: Number(data.protocol),
         recording: data.recording === true,
         run: typeof data.run === 'string' ? data.run : null,
-        store: typeof data.store === 'string' ? data.store : ''
+        store: typeof data.store === 'string' ? data.store : '',
+        answers: data.answers === true
       };
       this._changed.emit();
+    } else if (data.kind === 'answer') {
+      this.answered(data);
     } else if ((data.kind === 'began' || data.kind === 'ended') && isRow(data.row)) {
       if (this.hello?.run === null || this.hello === null) {
         this.comm?.send({}); // its run has begun since, or this page has not been greeted yet
@@ -163,9 +224,22 @@ export class KernelLink implements IDisposable {
     }
   }
 
+  private answered(data: { id?: unknown; status?: unknown; body?: unknown }): void {
+    for (const [key, question] of this.questions) {
+      if (question.id === data.id) {
+        this.questions.delete(key);
+        question.take.forEach(take => take(Number(data.status), data.body));
+      }
+    }
+  }
+
   private leave(): void {
     const comm = this.comm;
     this.comm = null;
+    for (const question of this.questions.values()) {
+      question.take.forEach(take => take(503, { kind: 'KernelGone', message: ' ' }));
+    }
+    this.questions.clear();
     comm?.dispose();
     if (this.hello) {
       this.hello = null;
@@ -192,6 +266,7 @@ export class KernelLink implements IDisposable {
     }
   }
 
+  private questions = new Map<string, IQuestion>();
   private comm: Kernel.IComm | null = null;
   private turn = 0;
   private pending = false;

@@ -9,6 +9,7 @@ import { ISignal, Signal } from '@lumino/signaling';
 import { Client, IFilter, Refused } from './client';
 import { KernelLink } from './kernel';
 import { CellDetail, Finding, Overview, PROTOCOL, Row, StandingAnswer } from './records';
+import { KernelClient } from './through';
 
 export const PAGE = 200;
 /** Milliseconds between two looks at whether something else is on record: while it is shown, and while not. */
@@ -31,7 +32,7 @@ interface IPage {
  */
 export class RowList {
   constructor(
-    private client: Client,
+    private client: () => Client,
     private path: () => string,
     private changed: () => void
   ) {}
@@ -149,7 +150,7 @@ export class RowList {
       before === null || this.filtered ? PAGE : before - Math.floor((before - 1) / PAGE) * PAGE;
     this.busy = true;
     try {
-      const found = await this.client.rows(
+      const found = await this.client().rows(
         path,
         before,
         limit,
@@ -228,14 +229,15 @@ export class RowList {
 /** What is known of one open notebook. */
 export class Book implements IDisposable {
   constructor(
-    readonly client: Client,
+    private server: Client,
     private context: DocumentRegistry.IContext<DocumentRegistry.IModel>,
     session: ISessionContext,
     private contents: Contents.IManager
   ) {
     this.link = new KernelLink(session);
+    this.kernel = new KernelClient(server.settings, this.link);
     this.list = new RowList(
-      client,
+      () => this.client,
       () => this.path,
       () => this._changed.emit()
     );
@@ -259,10 +261,18 @@ export class Book implements IDisposable {
     });
   }
 
+  /** Whom to ask for the record: the server, or a kernel whose record the server does not see. */
+  get client(): Client {
+    return this.through ? this.kernel : this.server;
+  }
+
   readonly link: KernelLink;
   readonly list: RowList;
   overview: Overview | null = null;
+  /** Why the record can not be read. */
   problem: Refused | null = null;
+  /** Why the server can not read it, where the kernel does. */
+  unseen: Refused | null = null;
   standing: StandingAnswer | null = null;
   /** The last run of each cell, by the cell's id. */
   readonly cells = new Map<string, Row>();
@@ -309,14 +319,20 @@ export class Book implements IDisposable {
     }
   }
 
-  /** Whether what the kernel records is not what this server reads, and in which way. */
-  get split(): 'protocol' | 'store' | null {
+  /**
+   * Whether what the kernel records is not what this server reads, and in which way: they are of other versions, or the
+   * store is another one and is not shown, or it is, through the kernel.
+   */
+  get split(): 'protocol' | 'store' | 'kernel' | null {
     const hello = this.link.hello;
     if (hello && hello.protocol !== PROTOCOL) {
       return 'protocol';
     }
     if (this.overview && this.overview.protocol !== PROTOCOL) {
       return 'protocol';
+    }
+    if (this.through) {
+      return 'kernel';
     }
     return hello?.store && this.overview && hello.store !== this.overview.store ? 'store' : null;
   }
@@ -348,7 +364,7 @@ export class Book implements IDisposable {
   private async look(anew = false): Promise<void> {
     const path = this.path;
     try {
-      const overview = await this.client.overview(path);
+      const overview = await this.see(path);
       if (path !== this.path || this._isDisposed) {
         return;
       }
@@ -380,6 +396,64 @@ export class Book implements IDisposable {
     }
   }
 
+  /** What there is for the notebook: where the server sees another record than the kernel's, or none, by the kernel. */
+  private async see(path: string): Promise<Overview> {
+    let seen: Overview | null = null;
+    let unseen: Refused | null = null;
+    try {
+      seen = await this.server.overview(path);
+    } catch (error) {
+      if (!(error instanceof Refused)) {
+        throw error;
+      }
+      unseen = error;
+    }
+    const hello = this.link.hello;
+    const through =
+      hello !== null &&
+      hello.answers &&
+      hello.protocol === PROTOCOL &&
+      hello.store !== '' &&
+      (seen ? seen.store !== hello.store : GONE.has(unseen?.kind ?? ''));
+    let told: Overview | null = null;
+    if (through) {
+      try {
+        told = await this.kernel.overview(path);
+      } catch (error) {
+        if (!(error instanceof Refused && GONE.has(error.kind))) {
+          this.read(path, true, unseen);
+          throw error;
+        }
+        // The kernel's store is gone: what the server says of it is the better word.
+      }
+    }
+    this.read(path, told !== null, unseen);
+    if (told ?? seen) {
+      return (told ?? seen) as Overview;
+    }
+    throw unseen;
+  }
+
+  /** Read the record through the kernel from now on, or by the server. */
+  private read(path: string, through: boolean, unseen: Refused | null): void {
+    if (path === this.path && !this._isDisposed) {
+      this.unseen = through ? unseen : null;
+      if (through !== this.through) {
+        this.through = through;
+        this.forget(false);
+      }
+    }
+  }
+
+  /** Forget what is on record; and, unless it is another notebook's, keep what the kernel told. */
+  private forget(fresh: boolean): void {
+    this.overview = null;
+    this.standing = null;
+    this.cells.clear();
+    this.findings.clear();
+    this.list.clear(fresh);
+  }
+
   private async reload(path: string): Promise<void> {
     if (this._watched) {
       this.list.refresh();
@@ -405,7 +479,7 @@ export class Book implements IDisposable {
 
   /** The kernel goes by the name it was started with: a notebook may have another one since. */
   private tellName(): void {
-    if (this.overview && this.link.hello?.store === this.overview.store) {
+    if (this.overview && !this.through && this.link.hello?.store === this.overview.store) {
       if (this.told !== this.overview.notebook) {
         this.told = this.overview.notebook;
         this.link.tell(this.told);
@@ -425,12 +499,8 @@ export class Book implements IDisposable {
   }
 
   private onPath(): void {
-    this.overview = null;
     this.told = '';
-    this.standing = null;
-    this.cells.clear();
-    this.findings.clear();
-    this.list.clear(true);
+    this.forget(true);
     this._changed.emit();
     void this.settle.invoke();
   }
@@ -445,7 +515,8 @@ export class Book implements IDisposable {
     }
     const path = this.path;
     try {
-      const own = this.split === null ? (this.link.hello?.run ?? '') : '';
+      const same = this.split === null || this.split === 'kernel';
+      const own = same ? (this.link.hello?.run ?? '') : '';
       const standing = await this.client.standing(path, own);
       if (path !== this.path || this._isDisposed) {
         return;
@@ -470,6 +541,8 @@ export class Book implements IDisposable {
   private settle: Debouncer;
   private stand: Debouncer;
   private poll: Poll;
+  private kernel: KernelClient;
+  private through = false;
   private told = '';
   private _watched = false;
   private _isDisposed = false;

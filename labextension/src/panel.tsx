@@ -303,6 +303,17 @@ function Notices({
       )
     );
   }
+  if (book.split === 'kernel') {
+    said.push(
+      book.unseen?.kind === 'ServerMissing'
+        ? refusal(book.unseen, trans)
+            .filter(part => part)
+            .join(' ')
+        : trans.__(
+            'This server does not see what this kernel records: the record is read through the kernel.'
+          )
+    );
+  }
   if (banner && book.problem) {
     said.push(
       refusal(book.problem, trans)

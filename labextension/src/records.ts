@@ -65,6 +65,13 @@ export interface Artifact {
   numbers?: number[];
 }
 
+/** Where a run is: in which cell of how many; 0 before the first. */
+export interface At {
+  step: string;
+  cell: number;
+  cells: number;
+}
+
 /** A version's card, as Markdown in which nothing recorded is more than text. */
 export interface Card {
   markdown: string;
@@ -210,6 +217,16 @@ export interface EnvironmentChange {
   variables: Change[];
 }
 
+/** What a notebook can be given. */
+export interface Field {
+  name: string;
+  type: string;
+  default: string;
+  choices: string[];
+  help: string;
+  secret: boolean;
+}
+
 /** Something that keeps a cell from being what the notebook says. */
 export interface Finding {
   kind: string;
@@ -219,6 +236,16 @@ export interface Finding {
   id?: string;
   cell_run?: string | null;
   names?: string[];
+}
+
+/** What a notebook can be given, and where it can run. */
+export interface Form {
+  notebook: string;
+  declares: boolean;
+  why: string;
+  fields: Field[];
+  targets: Somewhere[];
+  output: string;
 }
 
 /** Something that could not be recorded, said openly. */
@@ -235,6 +262,33 @@ export interface GateRefusal {
   cause?: string;
   next?: string;
   checks: Answered[];
+}
+
+/** Make a project in a folder; with `notebook`, a small one to begin with. */
+export interface Init {
+  notebook: boolean;
+}
+
+/** A job. */
+export interface Job {
+  id: string;
+  verb: string;
+  command: string;
+  path: string;
+  root: string;
+  state: string;
+  code: number | null;
+  began: string;
+  seconds: number;
+  progress: Progress;
+  run: string | null;
+  said: string[];
+  answer: unknown;
+}
+
+/** Jobs, newest first. */
+export interface JobList {
+  jobs: Job[];
 }
 
 /** A metric, parameter, tag or artifact that a cell logged, its values in their order. */
@@ -279,6 +333,14 @@ export interface Moved {
   checks: Answered[];
 }
 
+/** Whether an order will do. */
+export interface OrderChecked {
+  problems: Record<string, string>;
+  problem: string;
+  command: string;
+  runs: number;
+}
+
 /** What there is for a notebook. */
 export interface Overview {
   version: string;
@@ -312,6 +374,13 @@ export interface Placed {
   origin: string;
   digest?: string | null;
   executable?: boolean;
+}
+
+/** How far a job is. */
+export interface Progress {
+  done: number;
+  steps: number;
+  now: At[];
 }
 
 /** Point an alias to a version, if it passes what the project's settings demand, and these gates too. */
@@ -369,6 +438,18 @@ export interface Rows {
   mark: string;
 }
 
+/** Run a notebook once. */
+export interface RunNotebook {
+  parameters: Record<string, string>;
+  target?: string;
+  cache?: 'cells' | 'notebook' | 'off';
+  retries?: number;
+  timeout?: number | null;
+  cell_timeout?: number | null;
+  tickets?: string[];
+  output?: string;
+}
+
 /** A run: a person's session, or a headless one. */
 export interface RunRow {
   id: string;
@@ -414,6 +495,14 @@ export interface Sliced {
   unseeded: Gap[];
 }
 
+/** A target: a place where notebooks can run; `why` says what keeps it from being used. */
+export interface Somewhere {
+  name: string;
+  kind: string;
+  about: string;
+  why: string;
+}
+
 /** Whether a notebook as it stands on disk would make what is in memory, and what keeps each cell from it. */
 export interface StandingAnswer {
   notebook: string;
@@ -444,6 +533,19 @@ export interface Surroundings {
   cell_run: string | null;
   environment: Environment | null;
   code: CodeState | null;
+}
+
+/** Run a notebook over many parameters. */
+export interface SweepNotebook {
+  parameters: Record<string, string>;
+  target?: string;
+  cache?: 'cells' | 'notebook' | 'off';
+  retries?: number;
+  timeout?: number | null;
+  cell_timeout?: number | null;
+  tickets?: string[];
+  best?: string;
+  draws?: number | null;
 }
 
 /** A reference into a tracker of work: ``JIRA-123``, ``#42``, with its address if it has one. */

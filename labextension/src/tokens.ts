@@ -21,4 +21,6 @@ export namespace CommandIDs {
   export const showCell = 'jupyter-mlops:show-cell';
   export const refresh = 'jupyter-mlops:refresh';
   export const toggleMarks = 'jupyter-mlops:toggle-marks';
+  export const run = 'jupyter-mlops:run';
+  export const newProject = 'jupyter-mlops:new-project';
 }

@@ -149,6 +149,24 @@ export function refusal(error: Refused, trans: TranslationBundle): [string, stri
       return [trans.__('The kernel did not do it'), clean(error.message), ''];
     case 'Offline':
       return [trans.__('The server does not answer'), clean(error.message), ''];
+    case 'KernelBusy':
+      return [
+        trans.__('The kernel is busy'),
+        trans.__('It alone can read this record, and answers when it is idle.'),
+        ''
+      ];
+    case 'KernelOnly':
+      return [
+        trans.__('Only the kernel can reach this record'),
+        trans.__('What is to be done with it is done in a cell, with %mlops.'),
+        ''
+      ];
+    case 'KernelGone':
+      return [
+        trans.__('The kernel is gone'),
+        trans.__('It alone could read this record: start it again to see more of it.'),
+        ''
+      ];
     case 'ProjectMissing':
       return [
         trans.__('Nothing is on record here yet'),
