@@ -19,9 +19,12 @@ import psutil
 import pytest
 from labs import REPOSITORY, Lab
 
+from jupyter_mlops.errors import WrongUse
 from jupyter_mlops.pipelines import read_parameters_file
 from jupyter_mlops.project import Project
-from jupyter_mlops.server.handling import Projects
+from jupyter_mlops.records import CellEnded, CellStarted, Environment, Package, RunStarted
+from jupyter_mlops.server.environments import ENVIRONMENTS
+from jupyter_mlops.server.handling import Outside, Projects
 from jupyter_mlops.server.jobs import OVER, Jobs, JobsFull
 from jupyter_mlops.server.orders import Command
 from jupyter_mlops.store import Store
@@ -339,3 +342,69 @@ def test_a_secret_of_any_kind_comes_through_standard_input_as_it_was(tmp_path: P
     assert line.count(b"\n") == 1
     (tmp_path / "given").write_bytes(base64.b64decode(line))
     assert read_parameters_file(tmp_path / "given") == secrets
+
+
+# -- environments ----------------------------------------------------------------------------------------------------
+
+
+def test_an_order_for_a_lock_or_an_environment_is_one_commands_words_and_replaces_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    Store.create(folder / ".mlops").close()
+    (folder / "pylock.toml").write_text("mine")
+    (folder / "full").mkdir()
+    (folder / "full" / "mine.txt").write_text("mine")
+    projects = Projects(SimpleNamespace(root_dir=str(tmp_path), allow_hidden=False), above=False)
+
+    def words(*, verb: str, what: str = "$(id) 3f", **given: Any) -> list[str]:
+        kind = {one.VERB: one for one in ENVIRONMENTS}[verb]
+        command = kind(what=what, **given).command(projects, "a/b.ipynb")
+        assert command.project.root == folder
+        return list(command.arguments)
+
+    assert words(verb="lock", output="a/pylock.x.toml", requirements=True, everything=True, offline=True) == [
+        "env", "lock", "--output=pylock.x.toml", "--requirements=requirements.txt", "--all", "--offline", "--json",
+        "--", "$(id) 3f",
+    ]  # fmt: skip
+    assert words(verb="create", folder="a/env", kernel=" mine ", download=True) == [
+        "env", "create", "--kernel=mine", "--download", "--json", "--", "$(id) 3f", "env",
+    ]  # fmt: skip
+    assert words(verb="lock", output="a/pylock.toml", replace=True)[2] == "--output=pylock.toml"
+    for refused in (
+        {"verb": "lock", "output": "a/pylock.toml"}, {"verb": "create", "folder": "a/full"},
+        {"verb": "create", "folder": "a/pylock.toml"}, {"verb": "lock", "output": "a/pylock.x.toml", "what": " "},
+        {"verb": "create", "folder": "a/env", "what": "/etc/pylock.toml"},
+    ):  # fmt: skip
+        with pytest.raises(WrongUse):
+            words(**refused)
+    for outside in ("../pylock.toml", "a/.mlops/pylock.toml", "", "a\\pylock.toml"):
+        for order in ({"verb": "lock", "output": outside}, {"verb": "create", "folder": outside}):
+            with pytest.raises(Outside):
+                words(**order)
+    projects.close()
+
+
+def test_a_lock_is_made_by_a_job_and_what_can_not_be_says_why(lab: Lab) -> None:
+    folder = lab.root / "locked"
+    with Store.create(folder / ".mlops") as store:
+        run = store.append(RunStarted(trigger="session", notebook="a.ipynb"))
+        packages = [Package(name="none-such-here", version="1")]
+        world = store.append(Environment(python="3.99.1", implementation="CPython", packages=packages))
+        cell = store.append(CellStarted(run=run, notebook="a.ipynb", cell="c", source="pass", environment=world))
+        store.append(CellEnded(cell_run=cell, status="done"))
+
+    def job(verb: str, **sent: Any) -> tuple[int, Any]:
+        return lab.send(f"{API}jobs/{verb}", {"what": run, "offline": True, **sent}, path="locked/a.ipynb")
+
+    status, started = job("lock", output="locked/pylock.toml")
+    assert status == 200, started
+    done = over(lab, started)
+    assert (done["state"], done["answer"]["python"]) == ("done", "3.99.1"), done
+    assert "none-such-here" in [one["subject"] for one in done["answer"]["gaps"]]
+    assert (folder / "pylock.toml").is_file()
+    status, refusal = job("lock", output="locked/pylock.toml")
+    assert (status, refusal["kind"]) == (400, "WrongUse")
+    status, started = job("create", folder="locked/env")
+    assert status == 200, started
+    done = over(lab, started)
+    assert done["state"] == "failed"
+    assert "there is no Python 3.99 here" in " ".join(done["said"])

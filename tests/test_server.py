@@ -315,7 +315,8 @@ def test_nothing_is_done_for_whoever_is_not_known_or_forges_a_request(lab: Lab, 
                 assert asked({**body, name: other})[0] == 400, (address, name)
         for path in ("../secret/a.ipynb", "served/../../secret", "served/.mlops/a.ipynb", "served\0/x", "a/" * 3000):
             status, answer = asked(path=path)
-            assert status in (403, 404), (address, path, answer)
+            gone = (404, 409) if "\0" in path else (403, 404)  # as a place inside, where there is nothing
+            assert status in (403, *gone), (address, path, answer)
     assert rows(lab)["mark"] == mark
     assert not (project / "new").exists()
     assert not (project / "new.ipynb").exists()

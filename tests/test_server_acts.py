@@ -171,7 +171,7 @@ def test_who_acts_is_the_servers_user_where_that_is_a_name() -> None:
     from jupyter_mlops.server.handling import Route
 
     def who(user: User | None) -> str:
-        return Route._who(SimpleNamespace(current_user=user))  # type: ignore[arg-type]
+        return Route.who(SimpleNamespace(current_user=user))  # type: ignore[arg-type]
 
     assert who(User("alice")) == "alice"
     assert who(User("3f" * 16)) == ""  # drawn at random for whoever has a token
@@ -402,6 +402,43 @@ def test_what_is_done_is_told_to_whoever_listens_to_the_servers_events(
     assert (back["version"], back["old"]) == (1, 3)
     assert told[-1]["path"] == "flown/told"
     assert "could not tell" not in lab.log
+
+
+def test_a_command_that_is_run_for_a_page_is_told_when_it_begins_and_when_it_is_over(lab: Lab) -> None:
+    import websocket
+
+    from jupyter_mlops.server import events
+
+    folder = lab.root / "begun"
+    folder.mkdir()
+    address = f"{lab.base.replace('http', 'ws', 1)}api/events/subscribe?token={lab.token}"
+    listener = websocket.create_connection(address, timeout=120)
+    try:
+        status, job = lab.send(API + "jobs/init", {"notebook": False}, path="begun")
+        assert status == 200, job
+        told: list[dict[str, Any]] = []
+        while len(told) < 2:
+            one = json.loads(listener.recv())
+            if one["schema_id"] == events.schema_id("job") and one["job"] == job["id"]:
+                told.append(one)
+    finally:
+        listener.close()
+    assert [one["action"] for one in told] == ["started", "done"]
+    assert {(one["verb"], one["path"], one["by"]) for one in told} == {("init", "begun", me())}
+
+
+def test_every_verb_of_a_job_can_be_told() -> None:
+    import yaml
+
+    from jupyter_mlops.server import events
+    from jupyter_mlops.server.jobs import OVER
+    from jupyter_mlops.server.routes import ROUTES
+
+    schema = yaml.safe_load((Path(events.__file__).parent / "job.yaml").read_text())["properties"]
+    verbs = {handler.SENT.VERB for pattern, handler in ROUTES.items() if pattern.startswith("jobs/") and
+             hasattr(handler, "SENT")}  # fmt: skip
+    assert set(schema["verb"]["enum"]) == verbs
+    assert set(schema["action"]["enum"]) == {"started", *OVER}
 
 
 def test_every_schema_has_a_version_and_is_documented() -> None:

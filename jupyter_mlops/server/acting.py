@@ -183,7 +183,7 @@ class Acting:
         found = views.subject(self.project, ask.what)
         of = past(self.project.store, _named(ask.what), found.line, found.value)
         done = checkout(of, self.project, self.projects.new(ask.folder))
-        folder = self.projects.known(done.folder)
+        folder = self.projects.name(done.folder)
         self._tell("files", "checked out", what=ask.what, path=folder)
         return CheckedOut(
             folder=folder, notebook=f"{folder}/{done.notebook}", commit=done.commit, placed=list(done.placed),
@@ -201,7 +201,7 @@ class Acting:
         made = slicing.make(
             self.project, _named(ask.what), found.line, found.value, output, allow_unseeded=ask.allow_unseeded
         )
-        notebook = self.projects.known(made.path)
+        notebook = self.projects.name(made.path)
         self._tell("files", "sliced", what=ask.what, path=notebook)
         return Sliced(
             notebook=notebook, makes=made.target.text,

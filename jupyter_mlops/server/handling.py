@@ -103,10 +103,6 @@ class Projects:
             raise Outside(f"{path[:200]!r} is no place for something new", next="name another one")
         return found
 
-    def known(self, place: Path) -> str:
-        """A place as the server's contents name it."""
-        return os.path.relpath(place.resolve(), Path(self.contents.root_dir).resolve()).replace(os.sep, "/")
-
     def reading(self, path: str) -> Reading:
         """What can be read around a file or folder.
 
@@ -145,14 +141,14 @@ class Projects:
                 known[1].store.close()
                 del self._open[found.root]
             project = Project(found.root, store=Store.open(found.root / FOLDER))
-            reading = Reading(project, os.path.relpath(found.root, served).replace(os.sep, "/"))
+            reading = Reading(project, self.name(found.root))
             self._open[found.root] = now, reading
             return reading
 
-    def name(self, folder: Path) -> str:
-        """A folder, from the server's; ``.`` where they are the same."""
+    def name(self, place: Path) -> str:
+        """A file or folder, from the server's; ``.`` where they are the same."""
         served = Path(self.contents.root_dir).resolve()
-        return os.path.relpath(folder.resolve(), served).replace(os.sep, "/")
+        return os.path.relpath(place.resolve(), served).replace(os.sep, "/")
 
     def close(self) -> None:
         """Let go of every store."""
@@ -225,7 +221,7 @@ class Route(APIHandler):
             self.authorizer.is_authorized(self, self.current_user, "write", "contents")
         ):
             raise web.HTTPError(403)
-        path, who = self.path(), self._who()
+        path, who = self.path(), self.who()
         told: list[tuple[str, dict[str, Any]]] = []
 
         def made(projects: Projects) -> Any:
@@ -271,7 +267,7 @@ class Route(APIHandler):
             raise BodyRefused("what was sent is not what is taken here", cause=str(error)[:300],
                               next=f"an object of {known}") from error  # fmt: skip
 
-    def _who(self) -> str:
+    def who(self) -> str:
         """The server's user, where that is a name: who logs in with a token or password gets one drawn at random."""
         name = str(getattr(self.current_user, "username", "") or "")
         return "" if _NAMELESS.fullmatch(name) else name[:200]

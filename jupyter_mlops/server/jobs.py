@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -128,16 +128,19 @@ class Jobs:
     ----------
     most
         How many may run at a time.
+    tell
+        Takes what is to be told of a job to whoever listens, when it is started and when it is over; from any thread.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, tell: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
         self.most = most
+        self._tell = tell
         self._jobs: dict[str, _Running] = {}
         self._lock = threading.Lock()
         self._closed = False
 
-    def start(self, verb: str, command: Command, projects: Projects) -> Job:
-        """Start a command.
+    def start(self, verb: str, command: Command, projects: Projects, *, by: str = "") -> Job:
+        """Start a command, as somebody asked for; as whoever the server runs as where nobody is named.
 
         Raises
         ------
@@ -157,7 +160,7 @@ class Jobs:
                     f"{running} jobs run already, and that is as many as may",
                     next="wait for one to end, or interrupt it; MlopsApp.most_jobs sets how many",
                 )
-            one = _Running(verb, command, projects.name(command.project.root))
+            one = _Running(verb, command, projects.name(command.project.root), by, self._tell)
             self._jobs[one.id] = one
             over = [key for key, other in self._jobs.items() if other.state in OVER]
             for key in over[: max(0, len(over) - _KEPT)]:
@@ -213,9 +216,10 @@ class Jobs:
 class _Running:
     """A job with its process, and the thread that listens to it."""
 
-    def __init__(self, verb: str, command: Command, root: str) -> None:
+    def __init__(self, verb: str, command: Command, root: str, by: str, tell: Callable[[dict[str, Any]], None]) -> None:
         self.id = secrets.token_hex(16)
         self.verb, self.root = verb, root
+        self.by, self._tell = by or command.project.user, tell
         self.words = command.words()
         self.state = "running"
         self.code: int | None = None
@@ -236,7 +240,15 @@ class _Running:
         self.command = command._replace(secrets={})
         self._process = _start(command)
         self.thread = threading.Thread(target=self._follow, args=(given,), name=f"mlops-job-{verb}", daemon=True)
+        self._told("started")
         self.thread.start()
+
+    def _told(self, action: str) -> None:
+        facts = {
+            "action": action, "project": self.root, "verb": self.verb, "path": self.command.path, "job": self.id,
+            "by": self.by,
+        }  # fmt: skip
+        self._tell({**facts, "run": self.run} if self.run else facts)
 
     def told(self, *, whole: bool) -> Job:
         """The job as it stands; with what it said and answered where it is asked for by itself."""
@@ -352,6 +364,7 @@ class _Running:
         ended = {0: "done", 1: "no", 130: "interrupted"}.get(-1 if self.code is None else self.code, "failed")
         self._done = self._steps if ended == "done" else self._done
         self.state = "interrupted" if self._asked and ended != "done" else ended
+        self._told(self.state)
 
 
 def _masked(value: Any, redactor: Redactor) -> Any:

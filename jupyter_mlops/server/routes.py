@@ -17,7 +17,7 @@ from tornado import web
 from traitlets import Bool, Float, Integer
 
 from jupyter_mlops.records import Digest, as_digest
-from jupyter_mlops.server import events, forms, sent
+from jupyter_mlops.server import environments, events, forms, sent
 from jupyter_mlops.server.handling import Outside, Projects, Route, notebook_in
 from jupyter_mlops.server.jobs import Jobs
 from jupyter_mlops.server.orders import Init, Order
@@ -52,10 +52,15 @@ class MlopsApp(ExtensionApp):
         self.threads = ThreadPoolExecutor(4, thread_name_prefix="mlops-server")
         self.slow = ThreadPoolExecutor(1, thread_name_prefix="mlops-standing")
         self.hands = ThreadPoolExecutor(1, thread_name_prefix="mlops-acting")  # one thing after another
-        self.jobs = Jobs(self.most_jobs)
+        self.jobs = Jobs(self.most_jobs, tell=self._tell)
         events.register(self.serverapp.event_logger)
         for path, handler in ROUTES.items():
             self.handlers.append((f"{API}/{path}", handler, {"app": self}))
+
+    def _tell(self, facts: dict[str, Any]) -> None:
+        """Tell of a job, from whatever thread."""
+        assert self.serverapp is not None
+        self.serverapp.io_loop.add_callback(events.emit, self.serverapp.event_logger, "job", facts)
 
     async def stop_extension(self) -> None:
         """End the jobs; let go of threads and stores."""
@@ -347,9 +352,11 @@ class _Starts(Route):
     @web.authenticated
     @authorized("execute")  # type: ignore[untyped-decorator] # only its bare form is typed
     async def post(self) -> None:
-        path, order = self.path(), await self.sent(self.SENT)
+        path, who, order = self.path(), self.who(), await self.sent(self.SENT)
         if order is not None:
-            await self.answer(lambda projects: self.app.jobs.start(order.VERB, order.command(projects, path), projects))
+            await self.answer(
+                lambda projects: self.app.jobs.start(order.VERB, order.command(projects, path), projects, by=who)
+            )
 
 
 class _StartsRun(_Starts):
@@ -368,6 +375,18 @@ class _StartsInit(_Starts):
     """Makes a project."""
 
     SENT = Init
+
+
+class _StartsLock(_Starts):
+    """Locks what something used."""
+
+    SENT = environments.LockEnvironment
+
+
+class _StartsCreate(_Starts):
+    """Makes an environment from what something used."""
+
+    SENT = environments.CreateEnvironment
 
 
 class _Job(Route):
@@ -413,6 +432,8 @@ ROUTES: Final[dict[str, type[Route]]] = {
     "jobs/run": _StartsRun,
     "jobs/sweep": _StartsSweep,
     "jobs/init": _StartsInit,
+    "jobs/lock": _StartsLock,
+    "jobs/create": _StartsCreate,
     r"jobs/([0-9a-f]{32})": _Job,
     "standing": _Standing,
 }

@@ -10,11 +10,13 @@ from typing import Annotated, Final
 import msgspec
 
 _Version = Annotated[int, msgspec.Meta(ge=1, le=999_999_999)]
-_Name = Annotated[str, msgspec.Meta(max_length=200)]
-_Path = Annotated[str, msgspec.Meta(max_length=4096)]
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+"""What something is called."""
+Place = Annotated[str, msgspec.Meta(max_length=4096)]
+"""A path, as the server's contents name it."""
 _Text = Annotated[str, msgspec.Meta(max_length=4000)]
-_Gates = Annotated[list[_Name], msgspec.Meta(max_length=50)]
-_Tickets = Annotated[list[_Name], msgspec.Meta(max_length=20)]
+_Gates = Annotated[list[Name], msgspec.Meta(max_length=50)]
+_Tickets = Annotated[list[Name], msgspec.Meta(max_length=20)]
 
 
 class _Sent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -25,7 +27,7 @@ class Check(_Sent, frozen=True, kw_only=True):
     """Ask a version these gates; those that the project's settings demand for the alias, where none are named."""
 
     version: _Version
-    alias: _Name = "production"
+    alias: Name = "production"
     gates: _Gates = []
 
 
@@ -33,7 +35,7 @@ class Promote(_Sent, frozen=True, kw_only=True):
     """Point an alias to a version, if it passes what the project's settings demand, and these gates too."""
 
     version: _Version
-    alias: _Name
+    alias: Name
     gates: _Gates = []
     reason: _Text = ""
     tickets: _Tickets = []
@@ -42,7 +44,7 @@ class Promote(_Sent, frozen=True, kw_only=True):
 class RollBack(_Sent, frozen=True, kw_only=True):
     """Point an alias back to what it pointed to before."""
 
-    alias: _Name
+    alias: Name
     reason: _Text = ""
     tickets: _Tickets = []
 
@@ -59,15 +61,15 @@ class Approve(_Sent, frozen=True, kw_only=True):
 class CheckOut(_Sent, frozen=True, kw_only=True):
     """Write the code and files of a cell run, run or model into a folder that is new or empty."""
 
-    what: _Name
-    folder: _Path
+    what: Name
+    folder: Place
 
 
 class Slice(_Sent, frozen=True, kw_only=True):
     """Write the smallest notebook that makes something; over no file that is there."""
 
-    what: _Name
-    output: _Path
+    what: Name
+    output: Place
     allow_unseeded: bool = False
 
 

@@ -89,7 +89,9 @@ export function Act(props: IActProps): JSX.Element {
         }
       }}
     >
-      <h4 id={`${id}-title`}>{props.title}</h4>
+      <div id={`${id}-title`} className="jp-mlops-act-title">
+        {props.title}
+      </div>
       {fields.map(field => (
         <Field
           key={field.name}

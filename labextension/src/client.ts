@@ -14,6 +14,7 @@ import {
   CheckOut,
   Checked,
   CheckedOut,
+  CreateEnvironment,
   DifferenceAnswer,
   EnvironmentAnswer,
   Form,
@@ -21,6 +22,7 @@ import {
   Init,
   Job,
   JobList,
+  LockEnvironment,
   ModelDetail,
   Models,
   Moved,
@@ -62,7 +64,9 @@ export class Refused extends Error {
 export type Order =
   | { verb: 'run'; sent: RunNotebook }
   | { verb: 'sweep'; sent: SweepNotebook }
-  | { verb: 'init'; sent: Init };
+  | { verb: 'init'; sent: Init }
+  | { verb: 'lock'; sent: LockEnvironment }
+  | { verb: 'create'; sent: CreateEnvironment };
 
 export class Client {
   constructor(readonly settings: ServerConnection.ISettings) {}

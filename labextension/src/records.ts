@@ -168,6 +168,15 @@ export interface CodeState {
   gaps?: Gap[];
 }
 
+/** Make a virtual environment with a kernel from what something used. */
+export interface CreateEnvironment {
+  what: string;
+  offline?: boolean;
+  folder: string;
+  kernel?: string;
+  download?: boolean;
+}
+
 /** What is different between two things of one kind. */
 export interface DifferenceAnswer {
   kind: string;
@@ -289,6 +298,16 @@ export interface Job {
 /** Jobs, newest first. */
 export interface JobList {
   jobs: Job[];
+}
+
+/** Lock exactly what something used. */
+export interface LockEnvironment {
+  what: string;
+  offline?: boolean;
+  output: string;
+  requirements?: boolean;
+  everything?: boolean;
+  replace?: boolean;
 }
 
 /** A metric, parameter, tag or artifact that a cell logged, its values in their order. */

@@ -368,6 +368,37 @@ def test_nothing_that_is_compared_or_refused_is_more_than_text(desk: Desk) -> No
     assert (desk.problems, desk.strays) == ([], [])
 
 
+def test_an_environment_is_locked_and_one_that_can_not_be_made_says_why(desk: Desk) -> None:
+    with Store.open(desk.folder / ".mlops") as store:
+        run = store.append(RunStarted(trigger="session", notebook="env.ipynb", user="alice"))
+        packages = [Package(name="none-such-here", version="1")]
+        world = store.append(Environment(python="3.99.1", implementation="CPython", packages=packages))
+        cell = store.append(CellStarted(run=run, notebook="env.ipynb", cell="c", source="x = 1", environment=world))
+        store.append(CellEnded(cell_run=cell, status="done"))
+    desk.write("env.ipynb", c="x = 1")
+    desk.open("env.ipynb", kernel=False)
+    panel = desk.record()
+    panel.get_by_role("tab", name="Environment").click()
+    panel.get_by_role("button", name="Lock…").click()
+    form = panel.get_by_role("form", name="Lock what the run of")
+    form.get_by_label("Ask no index").check()
+    form.get_by_role("button", name="Lock", exact=True).click()
+    form.get_by_text("0 packages are locked:").wait_for()
+    form.get_by_text("none-such-here", exact=True).wait_for()
+    assert (desk.folder / "pylock.toml").is_file()
+    usable(desk, "locked")
+    form.get_by_role("button", name="Lock", exact=True).click()
+    form.get_by_role("alert").get_by_text("pylock.toml is there already").wait_for()
+    form.get_by_role("button", name="Cancel").click()
+    panel.get_by_role("button", name="Create…").click()
+    form = panel.get_by_role("form", name="Create the environment of the run of")
+    form.get_by_label("Ask no index").check()
+    form.get_by_role("button", name="Create", exact=True).click()
+    form.get_by_role("alert").get_by_text("there is no Python 3.99 here").wait_for()
+    desk.look("not-created")
+    assert (desk.problems, desk.strays) == ([], [])
+
+
 def harmless(desk: Desk) -> None:
     """See that nothing recorded made an element, and that nothing hides or reorders text."""
     desk.page.evaluate("document.querySelectorAll('.jp-mlops-panel details').forEach(one => { one.open = true; })")
