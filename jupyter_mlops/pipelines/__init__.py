@@ -7,7 +7,8 @@ valid and fresh, and sees to it that whatever happens the run is on record and n
 * `parameters` reads what a notebook can be given, and refuses what it can not, before anything runs; `words` reads what
   command lines, YAML and the environment say of them; `secret` sees to it that nothing keeps the values of secret ones.
 * `outputs` writes the output notebook: atomically, and for a bounded share of the run's time.
-* `engine` drives the kernel (through its `client`), and is what ``papermill --engine mlops`` finds.
+* `engine` is what ``papermill --engine mlops`` finds: it has a `job` done: one run, as it is asked for and goes.
+  For that it has a `kernel` with a `client`, takes it through the `cells`, and is `asking` it what is not in these.
 * `runs` is one run from the words of a call to its record: `run_notebook`.
 * `steps` is a run as a step that a target performs, in whatever process that is.
 * `basis` finds what a run follows from, and keeps what it left; `cache` finds a run on record that stands for another.
@@ -22,7 +23,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jupyter_mlops.pipelines.engine import CellFailure, KernelFailed, KernelMissing, MlopsEngine
+    from jupyter_mlops.pipelines.engine import MlopsEngine
+    from jupyter_mlops.pipelines.job import CellFailure
+    from jupyter_mlops.pipelines.kernel import KernelFailed, KernelMissing
     from jupyter_mlops.pipelines.outputs import OutputNotebook, OutputRefused, OutputUnwritten
     from jupyter_mlops.pipelines.parameters import (
         INJECTED_TAG,
@@ -45,10 +48,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Axis": "sweeps",
-    "CellFailure": "engine",
+    "CellFailure": "job",
     "INJECTED_TAG": "parameters",
-    "KernelFailed": "engine",
-    "KernelMissing": "engine",
+    "KernelFailed": "kernel",
+    "KernelMissing": "kernel",
     "MlopsEngine": "engine",
     "NotResumed": "resuming",
     "NotebookUnreadable": "parameters",

@@ -124,7 +124,7 @@ def run_pipeline(
         It was interrupted: steps under way are ended, and all is on record.
     """
     from jupyter_mlops.pipelines.cache import Cache
-    from jupyter_mlops.pipelines.engine import Stop
+    from jupyter_mlops.pipelines.job import Stop
 
     if open_target is None:
         from jupyter_mlops.targets import open_target as opened

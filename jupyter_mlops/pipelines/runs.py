@@ -14,16 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.pipelines.engine import (
-    NO_CELL,
-    NO_CELL_NEXT,
-    CellFailure,
-    Job,
-    MlopsEngine,
-    Watch,
-    require_kernel,
-    require_python,
-)
+from jupyter_mlops.pipelines.engine import NO_CELL, NO_CELL_NEXT, MlopsEngine, require_python
+from jupyter_mlops.pipelines.job import CellFailure, Job, Watch
+from jupyter_mlops.pipelines.kernel import require_kernel
 from jupyter_mlops.pipelines.outputs import OutputRefused, check_output, output_path
 from jupyter_mlops.pipelines.parameters import (
     ParametersInvalid,
