@@ -387,7 +387,7 @@ def test_what_the_runs_of_a_sweep_print_is_shown_with_their_names(project: Proje
     assert code == 0, error
     for depth in (1, 2):
         mine = [line.partition(" │ ")[2] for line in error.splitlines() if line.startswith(f"depth={depth} │ ")]
-        assert "".join(mine) == f"begun {depth}::error::no{depth}0", error
+        assert "".join(mine) == f"begun {depth}: :error::no{depth}0", error
         assert "" not in mine
         assert f"depth={depth}: done" in error.splitlines()
     assert not [line for line in (said + error).splitlines() if line.lstrip().startswith("::")]
