@@ -15,6 +15,7 @@ from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.records import Artifact, CellRun, Digest, short
 
 _WIDEST: Final = 64
+_ROOM: Final = 32  # characters for the names of what was used
 """Columns a line of source may take in a tree."""
 
 LookUp = Callable[[Digest], CellRun]
@@ -242,4 +243,13 @@ def _first_line(source: str) -> str:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    """As many of the names as there is room for, the first in any case.
+
+    >>> _few(["X", "y"]), _few(["categories", "y_train", "X_train", "train"])
+    ('X, y', 'categories, y_train and 2 more')
+    """
+    for count in range(len(names), 0, -1):
+        text = ", ".join(names[:count]) + (f" and {len(names) - count} more" if count < len(names) else "")
+        if len(text) <= _ROOM:
+            break
+    return text
