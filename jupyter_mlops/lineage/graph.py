@@ -15,8 +15,9 @@ from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.records import Artifact, CellRun, Digest, short
 
 _WIDEST: Final = 64
-_ROOM: Final = 32  # characters for the names of what was used
 """Columns a line of source may take in a tree."""
+_ROOM: Final = 32
+"""Columns for the names of what was used."""
 
 LookUp = Callable[[Digest], CellRun]
 
