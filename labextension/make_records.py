@@ -13,10 +13,12 @@ import msgspec
 from jupyter_mlops.capture.live import PROTOCOL, TARGET
 from jupyter_mlops.server.acting import ACTED
 from jupyter_mlops.server.answers import ANSWERS
+from jupyter_mlops.server.comparing import Compared
 from jupyter_mlops.server.differing import DIFFERENT
 from jupyter_mlops.server.environments import ENVIRONMENTS
 from jupyter_mlops.server.forms import ORDERED, Form, OrderChecked
 from jupyter_mlops.server.jobs import Job, JobList
+from jupyter_mlops.server.lineages import Lineage, Names
 from jupyter_mlops.server.models import MODELS
 from jupyter_mlops.server.routes import API
 from jupyter_mlops.server.sent import SENT
@@ -26,7 +28,10 @@ TARGET_FILE = Path(__file__).with_name("src") / "records.ts"
 
 def text() -> str:
     """The file's content."""
-    every = (*ANSWERS, *MODELS, *DIFFERENT, *SENT, *ACTED, *ORDERED, *ENVIRONMENTS, Form, OrderChecked, Job, JobList)
+    every = (
+        *ANSWERS, *MODELS, *DIFFERENT, *SENT, *ACTED, *ORDERED, *ENVIRONMENTS, Form, OrderChecked, Job, JobList,
+        Compared, Lineage, Names,
+    )  # fmt: skip
     _, components = msgspec.json.schema_components(every, ref_template="{name}")
     parts = [
         "// Made by make_records.py from the server's own structs: not to be edited.\n",

@@ -128,6 +128,16 @@ def test_the_pages_sources_pass_their_linter() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs node")
+def test_the_pages_model_client_and_layout_pass_their_own_tests() -> None:
+    folder = ROOT / "labextension"
+    if not (folder / "node_modules" / ".bin" / "tsc").exists():
+        pytest.skip("needs `npm ci` in labextension/")
+    done = subprocess.run(["npm", "test", "--silent"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n# fail 0\n" in done.stdout
+
+
 def test_the_metadata_says_what_pypi_asks_for(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     text = wheel.read(name).decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -15,11 +16,23 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from labs import Lab
+from labs import REPOSITORY, Lab
 from sklearn.linear_model import LogisticRegression
 
-from jupyter_mlops.records import Artifact, CellEnded, CellLogged, CellStarted, Gap, RunEnded, RunStarted, digest_of
-from jupyter_mlops.registry import GateRefused, LocalRegistry
+from jupyter_mlops.records import (
+    Artifact,
+    CellEnded,
+    CellLogged,
+    CellStarted,
+    Environment,
+    Gap,
+    Package,
+    RunEnded,
+    RunStarted,
+    Ticket,
+    digest_of,
+)
+from jupyter_mlops.registry import GateRefused, LocalRegistry, RunContext
 from jupyter_mlops.store import Store
 
 API = "jupyter-mlops/api/"
@@ -192,6 +205,243 @@ def test_a_notebook_is_held_against_what_is_on_record(lab: Lab, project: Path) -
     assert (status, refusal["kind"]) == (409, "NotebookUnreadable")
 
 
+# -- runs, and what is compared --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sweeping(lab: Lab) -> list[str]:
+    """A sweep of three runs, a session of another notebook that ran a cell of this one, and one that did not."""
+    folder = lab.root / "sweeping"
+    with Store.create(folder / ".mlops") as store:
+        whole = store.append(RunStarted(trigger="sweep", notebook="train.ipynb", parameters={"key": "k"}))
+        names = [whole]
+        for depth in (3, 5, 7):
+            around = store.append(Environment(python="3.11", packages=[Package(name="numpy", version=f"{depth}.0")]))
+            run = store.append(
+                RunStarted(
+                    trigger="papermill", notebook="train.ipynb", parent=whole, parameters={"depth": depth, "seed": 1}
+                )
+            )
+            cell = store.append(
+                CellStarted(run=run, notebook="train.ipynb", cell="fit", count=1, source=f"depth = {depth}\nfit()",
+                            environment=around)
+            )  # fmt: skip
+            for value in (0.1, depth / 10):
+                store.append(CellLogged(run=run, cell_run=cell, what="metric", key="auc", value=value))
+            store.append(CellLogged(run=run, cell_run=cell, what="param", key="rate", value=0.5))
+            data = b"\x89PNG\r\n\x1a\n" + bytes([depth])
+            shown = [
+                Artifact(
+                    name="display 1", kind="display", type="image/png", digest=store.put(data), size=9, stored=True
+                ),
+                Artifact(name="display 2", kind="display", type="image/png", digest=store.put(b"<svg>"), stored=True),
+            ]
+            store.append(CellEnded(cell_run=cell, status="done", displays=shown))
+            left = [Artifact(name="data.csv", kind="file"), Artifact(name=f"out/{depth}.ipynb", kind="file")]
+            store.append(RunEnded(run=run, status="done", seconds=1.0, outputs=left))
+            names.append(run)
+        guest = store.append(RunStarted(trigger="session", notebook="other.ipynb"))
+        cell = store.append(CellStarted(run=guest, notebook="train.ipynb", cell="x", source="1", count=1))
+        store.append(CellEnded(cell_run=cell, status="done"))
+        names.append(guest)
+        store.append(RunStarted(trigger="session", notebook="third.ipynb"))
+    return names
+
+
+def test_runs_of_a_notebook_come_with_what_they_logged_and_left(lab: Lab, sweeping: list[str]) -> None:
+    status, answer = lab.ask(API + "runs", path="sweeping", notebook="train.ipynb")
+    assert status == 200
+    assert [run["id"] for run in answer["runs"]] == sweeping[::-1]
+    assert (answer["total"], answer["next"]) == (5, None)
+    best = answer["runs"][1]
+    assert (best["metrics"], best["logged"], best["unread"]) == ({"auc": 0.7}, {"rate": 0.5}, 0)
+    assert (best["parent"], best["result"]) == (sweeping[0], "out/7.ipynb")
+    assert lab.ask(API + "runs", path="sweeping")[1]["total"] == 6
+    pieces = [lab.ask(API + "runs", path="sweeping", skip=skip, limit=2)[1] for skip in (0, 2, 4)]
+    assert [len(piece["runs"]) for piece in pieces] == [2, 2, 2]
+    assert [piece["next"] for piece in pieces] == [2, 4, None]
+
+
+def test_runs_are_compared_side_by_side_with_the_first(lab: Lab, sweeping: list[str]) -> None:
+    status, answer = lab.ask(API + "compare", path="sweeping", runs=",".join(sweeping[1:4]))
+    assert status == 200, answer
+    aspects = {(one["what"], one["name"]): one["values"] for one in answer["aspects"]}
+    assert aspects == {
+        ("parameter", "depth"): [3, 5, 7], ("metric", "auc"): [0.3, 0.5, 0.7],
+        ("package", "numpy"): ["3.0", "5.0", "7.0"],
+    }  # fmt: skip
+    (cell,) = answer["cells"]
+    assert cell["differs"][0] == []
+    assert "source" in cell["differs"][1]
+    assert [line for line in cell["diffs"][1] if line[0] in "+-"] == ["-depth = 3", "+depth = 5"]
+    # an image is given only where it is what its type says
+    assert [(one["images"], len(one["plots"])) for one in answer["shown"]] == [(2, 1)] * 3
+    assert base64.b64decode(answer["shown"][2]["plots"][0]["data"]).endswith(b"\n\x07")
+    assert answer["unknown"] == []
+    _, answer = lab.ask(API + "compare", path="sweeping", runs=f"{sweeping[1]},{sweeping[4]}")
+    assert answer["unknown"] == ["the environment of run 2 is not on record"]
+    assert ("parameter", "depth", [3, None]) in [(one["what"], one["name"], one["values"]) for one in answer["aspects"]]
+
+
+@pytest.mark.parametrize(("count", "status"), [(0, 400), (1, 400), (9, 400)])
+def test_as_many_runs_are_compared_as_stand_side_by_side(
+    lab: Lab, sweeping: list[str], count: int, status: int
+) -> None:
+    names = [f"blake3:{number:064x}" for number in range(count)]
+    assert lab.ask(API + "compare", path="sweeping", runs=",".join(names))[0] == status
+
+
+def test_a_run_that_is_not_on_record_is_not_compared(lab: Lab, sweeping: list[str]) -> None:
+    assert lab.ask(API + "compare", path="sweeping", runs=f"{sweeping[1]},blake3:{'0' * 64}")[0] == 404
+    assert lab.ask(API + "compare", path="sweeping", runs=f"{sweeping[1]},nothing")[0] == 400
+
+
+def test_of_a_run_that_logged_very_many_values_the_last_are_read_and_the_rest_is_counted(tmp_path: Path) -> None:
+    with Store.create(tmp_path / ".mlops") as store:
+        run = store.append(RunStarted(trigger="session", notebook="a.ipynb"))
+        store.append(CellLogged(run=run, what="metric", key="first", value=1))
+        for step in range(20):
+            store.append(CellLogged(run=run, what="metric", key="loss", value=step))
+        found = store.logged_in([run], most=5)[run]
+        assert (found.metrics, found.unread) == ({"loss": 19}, 16)
+        assert store.logged_in([run])[run].metrics == {"first": 1, "loss": 19}
+
+
+# -- lineage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chained(lab: Lab) -> list[str]:
+    """Ten cell runs, each of which reads what the one before made; a file at their beginning, a model at their end."""
+    folder = lab.root / "chained"
+    with Store.create(folder / ".mlops") as store:
+        run = store.append(RunStarted(trigger="session", notebook="long.ipynb"))
+        names: list[Any] = []
+        for number in range(10):
+            # two lines that say the same are one environment
+            around = store.append(Environment(python="3.11.2", packages=[Package(name="numpy", version="2")]))
+            cell = store.append(
+                CellStarted(
+                    run=run, notebook="long.ipynb", cell=f"c{number}", count=number + 1,
+                    source=f"v{number} = f()\nmore", environment=around,
+                    tickets=[Ticket(id="ABC-1")] if number == 9 else [],
+                )
+            )  # fmt: skip
+            read = (
+                [Artifact(name=f"v{number - 1}", kind="variable", digest=digest_of(b"%d" % number), made=names[-1])]
+                if names
+                else []
+            )
+            store.append(
+                CellEnded(
+                    cell_run=cell, status="done", after=names[-1:], inputs=read,
+                    files_read=[] if names else [Artifact(name="in.csv", kind="file", digest=digest_of(b"in"))],
+                    outputs=[
+                        Artifact(name=f"v{number}", kind="variable", type="int", digest=digest_of(b"%d" % (number + 1)))
+                    ],
+                    gaps=[Gap(subject="socket", reason="unseen")] if number == 9 else [],
+                )
+            )  # fmt: skip
+            names.append(cell)
+        store.append(CellLogged(run=run, cell_run=names[9], what="metric", key="auc", value=float("nan")))
+        model = LogisticRegression().fit(np.arange(20.0).reshape(-1, 1), np.arange(20) % 2)
+        LocalRegistry(store, user="alice").register(model, "late", context=RunContext(run=run, cell_run=names[9]))
+    return names
+
+
+def traced(lab: Lab, of: str, **words: Any) -> dict[str, Any]:
+    status, answer = lab.ask(API + "lineage", path="chained/long.ipynb", of=of, **words)
+    assert status == 200, answer
+    nodes = {node["id"] for node in answer["nodes"]}
+    assert answer["root"] in nodes
+    assert {edge[side] for edge in answer["edges"] for side in ("source", "target")} <= nodes
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("of", "kind"), [("v9", "value"), ("auc", "metric"), ("models:/late/1", "model"), ("", "cell")]
+)
+def test_a_lineage_leads_back_to_files_environment_ticket_and_what_is_not_known(
+    lab: Lab, chained: list[str], of: str, kind: str
+) -> None:
+    answer = traced(lab, of or chained[9])
+    root = next(node for node in answer["nodes"] if node["id"] == answer["root"])
+    assert root["kind"] == kind
+    kinds = [node["kind"] for node in answer["nodes"]]
+    assert [kinds.count(one) for one in ("cell", "file", "environment", "ticket", "gap")] == [10, 1, 1, 1, 1]
+    assert kinds.count("value") == (10 if of == "v9" else 9)
+    assert (answer["cell_runs"], answer["beyond"], answer["outside"]) == (10, 0, False)
+    # a value stands between the cell run that made it and the one that read it
+    passed = next(node["id"] for node in answer["nodes"] if node["label"] == "v3")
+    edges = {(edge["source"], edge["target"]) for edge in answer["edges"]}
+    assert {(chained[3], passed), (passed, chained[4])} <= edges
+    assert (chained[3], chained[4]) not in edges
+
+
+def test_a_lineage_is_the_same_as_the_commands(lab: Lab, chained: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jupyter_mlops", "lineage", "v9", "--json"], cwd=lab.root / "chained",
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    told = json.loads(done.stdout)
+    told = told.get("data", told)
+    cells = {node["id"] for node in traced(lab, "v9")["nodes"] if node["kind"] == "cell"}
+    assert {node["id"] for node in told["nodes"] if node["kind"] == "cell"} == cells == set(chained)
+
+
+def test_what_is_far_back_is_named_and_leads_on(lab: Lab, chained: list[str]) -> None:
+    answer = traced(lab, "v9", limit=4)
+    assert (answer["cell_runs"], answer["beyond"]) == (4, 1)
+    (far,) = [node for node in answer["nodes"] if node["kind"] == "beyond"]
+    assert far["cell_run"] == chained[5]
+    assert traced(lab, far["cell_run"])["cell_runs"] == 6
+
+
+def test_a_file_from_outside_is_followed_to_who_read_it(lab: Lab, chained: list[str]) -> None:
+    answer = traced(lab, "in.csv")
+    assert answer["outside"]
+    assert [node["cell_run"] for node in answer["nodes"] if node["kind"] == "cell"] == [chained[0]]
+
+
+def test_what_is_unknown_or_not_asked_is_refused(lab: Lab, chained: list[str]) -> None:
+    assert lab.ask(API + "lineage", path="chained", of="never made")[0] == 404
+    assert lab.ask(API + "lineage", path="chained", of=" ")[0] == 400
+    assert lab.ask(API + "lineage", path="chained", of="v9", limit="many")[0] == 400
+
+
+def test_a_lineage_that_goes_round_in_a_ring_ends(lab: Lab) -> None:
+    with Store.create(lab.root / "ring" / ".mlops") as store:
+        run = store.append(RunStarted(trigger="session", notebook="a.ipynb"))
+        one, two = (store.append(CellStarted(run=run, notebook="a.ipynb", source=name)) for name in "ab")
+        for cell, other, name in ((one, two, "x"), (two, one, "y")):
+            read = [Artifact(name=name, kind="variable", digest=digest_of(b"r"), made=other)]
+            store.append(CellEnded(cell_run=cell, status="done", after=[other, cell, digest_of(b"lost")], inputs=read))
+    status, answer = lab.ask(API + "lineage", path="ring", of=one)
+    assert status == 200
+    assert sorted(node["kind"] for node in answer["nodes"]) == ["cell", "cell", "missing", "value", "value"]
+
+
+def test_thousands_of_files_of_one_cell_are_a_few_nodes_and_a_number(lab: Lab) -> None:
+    with Store.create(lab.root / "files" / ".mlops") as store:
+        run = store.append(RunStarted(trigger="session", notebook="a.ipynb"))
+        cell = store.append(CellStarted(run=run, notebook="a.ipynb", source="read()"))
+        read = [Artifact(name=f"{number}.csv", kind="file", digest=digest_of(b"%d" % number)) for number in range(2000)]
+        store.append(CellEnded(cell_run=cell, status="done", files_read=read))
+    _, answer = lab.ask(API + "lineage", path="files", of=cell)
+    assert len(answer["nodes"]) < 50
+    assert [node["label"] for node in answer["nodes"] if node["kind"] == "more"] == ["1970 more"]
+
+
+def test_what_can_be_traced_is_offered_by_the_version_that_is_meant(lab: Lab, chained: list[str]) -> None:
+    status, answer = lab.ask(API + "names", path="chained/long.ipynb")
+    assert status == 200
+    kinds = {(one["kind"], one["name"]) for one in answer["names"]}
+    assert {("model", "late/1"), ("metric", "auc"), ("variable", "v9"), ("variable", "v0"), ("file", "in.csv")} <= kinds
+    for one in answer["names"]:
+        assert traced(lab, one["of"])["nodes"]
+    assert lab.ask(API + "names", path="chained/other.ipynb")[1]["names"] == [answer["names"][0]]
+
+
 # -- who may ask -----------------------------------------------------------------------------------------------------
 
 
@@ -358,8 +608,8 @@ def test_no_path_leads_out_of_the_servers_folder_or_into_what_is_hidden(lab: Lab
         with Store.create(secret / ".mlops") as store:
             write_run(store, "a.ipynb", 1)
         (lab.root / "out").symlink_to(secret)
-    for address in ("overview", "cell-runs", "runs", "models", "standing"):
-        status, answer = lab.ask(API + address, path=path)
+    for address in ("overview", "cell-runs", "runs", "models", "standing", "names", "lineage", "compare"):
+        status, answer = lab.ask(API + address, path=path, of="frame_1", runs="blake3:" + "0" * 64)
         assert status in (403, 404), (address, answer)
         assert set(answer) == {"kind", "message"} | ({"cause"} & set(answer)) | ({"next"} & set(answer))
 

@@ -6,6 +6,7 @@ can not be read is a gap in the graph and not the end of the walk.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -70,12 +71,15 @@ class Graph(msgspec.Struct, frozen=True):
         Who built on whom.
     missing
         Cell runs that are referred to and can not be read.
+    beyond
+        Cell runs further back that were not walked to, as no more were asked for.
     """
 
     roots: tuple[Digest, ...]
     runs: tuple[CellRun, ...]
     edges: tuple[Edge, ...]
     missing: tuple[Digest, ...] = ()
+    beyond: tuple[Digest, ...] = ()
 
     @property
     def files(self) -> list[Artifact]:
@@ -128,8 +132,8 @@ class Graph(msgspec.Struct, frozen=True):
         return list(_tree(self))
 
 
-def lineage(roots: Sequence[Digest], cell_run: LookUp) -> Graph:
-    """Walk back from cell runs to all they build on.
+def lineage(roots: Sequence[Digest], cell_run: LookUp, *, most: int | None = None) -> Graph:
+    """Walk back from cell runs to all they build on, the nearest first.
 
     Parameters
     ----------
@@ -137,6 +141,8 @@ def lineage(roots: Sequence[Digest], cell_run: LookUp) -> Graph:
         Where to begin.
     cell_run
         Finds a cell run by its digest; may raise any `MlopsError` for one that is not there.
+    most
+        How many cell runs are walked to; all unless given.
 
     Returns
     -------
@@ -145,10 +151,14 @@ def lineage(roots: Sequence[Digest], cell_run: LookUp) -> Graph:
     """
     found: dict[Digest, CellRun] = {}
     missing: dict[Digest, None] = {}
-    due = list(reversed(roots))
+    beyond: dict[Digest, None] = {}
+    due = deque(roots)
     while due:
-        digest = due.pop()
+        digest = due.popleft()
         if digest in found or digest in missing:
+            continue
+        if most is not None and len(found) >= most:
+            beyond[digest] = None
             continue
         try:
             found[digest] = run = cell_run(digest)
@@ -161,6 +171,7 @@ def lineage(roots: Sequence[Digest], cell_run: LookUp) -> Graph:
         runs=tuple(_sorted(found)),
         edges=tuple(edge for run in found.values() for edge in _edges(run, found)),
         missing=tuple(missing),
+        beyond=tuple(beyond),
     )
 
 

@@ -36,6 +36,8 @@ from jupyter_mlops.store import NotFound
 
 PAGE: Final = 200
 """The most items of one answer."""
+RUNS: Final = 1000
+"""The most runs of one answer."""
 _CHUNK: Final = 400
 _CELLS: Final = 2000  # cells of one notebook whose last run is told
 _LOOK: Final = 0.5  # seconds that one answer may search; it then says where to go on
@@ -136,7 +138,15 @@ class CellDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A run: a person's session, or a headless one."""
+    """A run: a person's session, or a headless one.
+
+    Attributes
+    ----------
+    parent
+        The sweep or pipeline that it is a part of.
+    result
+        The notebook it left, as records spell its path.
+    """
 
     id: Digest
     time: str
@@ -149,13 +159,31 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     tickets: list[Ticket]
     error: str
     outputs: list[Artifact]
+    parent: Digest | None
+    result: str
+
+
+class MeasuredRun(RunRow, frozen=True, kw_only=True):
+    """A run with what its cells logged: the last value of each metric, and of each parameter.
+
+    Attributes
+    ----------
+    unread
+        How many values it logged before those that were looked at, where there are very many.
+    """
+
+    metrics: dict[str, Any]
+    logged: dict[str, Any]
+    unread: int
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of the list of runs, newest first."""
+    """A piece of the list of runs, newest first; `total` in all, `mark` as in `Overview`."""
 
-    runs: list[RunRow]
+    runs: list[MeasuredRun]
     next: int | None
+    total: int
+    mark: str
 
 
 class StandingAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,9 +209,9 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ANSWERS: Final = (
-    Overview, Rows, Cells, CellDetail, Runs, RunRow, StandingAnswer, Refusal, Row,
+    Overview, Rows, Cells, CellDetail, Runs, RunRow, MeasuredRun, StandingAnswer, Refusal, Row,
 )  # fmt: skip
-"""What the pages' types are made of."""
+"""What the pages' types are made of, beside those of the modules next to this one."""
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -346,14 +374,16 @@ class Reading:
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
-    def runs(self, *, skip: int = 0, limit: int = PAGE) -> Runs:
-        """Runs, newest first."""
-        found = self.store.runs(limit=skip + limit + 1)[skip:]
+    def runs(self, *, skip: int = 0, limit: int = PAGE, notebook: str | None = None) -> Runs:
+        """Runs, newest first: all, or those of a notebook."""
+        mark = self.store.mark()
+        total = self.store.run_count(notebook=notebook)
+        found = self.store.runs(limit=limit, skip=skip, notebook=notebook)
         return Runs(
-            runs=[_run_row(one) for one in found[:limit]], next=skip + limit if len(found) > limit else None
+            runs=self.measured(found), next=skip + limit if total > skip + limit else None, total=total, mark=mark
         )  # fmt: skip
 
-    def run(self, digest: Digest) -> RunRow:
+    def run(self, digest: Digest) -> MeasuredRun:
         """A run.
 
         Raises
@@ -361,7 +391,21 @@ class Reading:
         NotFound
             There is no such run.
         """
-        return _run_row(self.store.run(digest))
+        return self.measured([self.store.run(digest)])[0]
+
+    def measured(self, runs: Sequence[Run]) -> list[MeasuredRun]:
+        """Runs with what they logged."""
+        found = self.store.logged_in([run.id for run in runs])
+        rows = []
+        for run in runs:
+            logged = found[run.id]
+            rows.append(
+                MeasuredRun(
+                    **msgspec.structs.asdict(_run_row(run)), metrics=logged.metrics, logged=logged.parameters,
+                    unread=logged.unread,
+                )
+            )  # fmt: skip
+        return rows
 
     # -- the notebook as it stands -----------------------------------------------------------------------------------
 
@@ -407,4 +451,6 @@ def _run_row(run: Run) -> RunRow:
         id=run.id, time=run.time, trigger=started.trigger, notebook=started.notebook, status=run.status,
         seconds=ended.seconds if ended else 0.0, user=started.user, parameters=started.parameters,
         tickets=started.tickets, error=ended.error if ended else "", outputs=ended.outputs if ended else [],
+        parent=started.parent,
+        result=next((one.name for one in (ended.outputs if ended else ()) if one.name.endswith(".ipynb")), ""),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.project import FOLDER, Project, ProjectMissing
 from jupyter_mlops.records import RecordInvalid, as_digest, encode
-from jupyter_mlops.server.answers import PAGE, Reading, Refusal
+from jupyter_mlops.server.answers import PAGE, RUNS, Reading, Refusal
 from jupyter_mlops.store import NotFound, Store
 
 if TYPE_CHECKING:
@@ -141,11 +141,33 @@ def _cells(asked: Asked) -> Any:
 
 
 def _runs(asked: Asked) -> Any:
-    return asked.reading.runs(skip=asked.number("skip", 0) or 0, limit=asked.number("limit", PAGE, PAGE) or 1)
+    return asked.reading.runs(
+        skip=asked.number("skip", 0) or 0, limit=asked.number("limit", PAGE, RUNS) or 1,
+        notebook=asked.word("notebook", 4096) or None,
+    )  # fmt: skip
 
 
 def _run(asked: Asked, digest: str) -> Any:
     return asked.reading.run(as_digest(digest))
+
+
+def _compare(asked: Asked) -> Any:
+    from jupyter_mlops.server.comparing import compared
+
+    return compared(asked.reading, [as_digest(run) for run in asked.word("runs", 2000).split(",") if run])
+
+
+def _lineage(asked: Asked) -> Any:
+    from jupyter_mlops.server.lineages import MOST_WALKED, WALKED, lineage_of
+
+    limit = asked.number("limit", WALKED, MOST_WALKED) or 1
+    return lineage_of(asked.reading.project, asked.word("of", 1000), limit=limit)
+
+
+def _names(asked: Asked) -> Any:
+    from jupyter_mlops.server.lineages import names_of
+
+    return names_of(asked.reading.project, asked.notebook or None)
 
 
 def _models(asked: Asked) -> Any:
@@ -192,6 +214,9 @@ QUESTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "cells": _cells,
     "runs": _runs,
     f"runs/{DIGEST}": _run,
+    "compare": _compare,
+    "lineage": _lineage,
+    "names": _names,
     "models": _models,
     f"models/{MODEL}": _model,
     rf"models/{MODEL}/([0-9]{{1,9}})/card": _card,

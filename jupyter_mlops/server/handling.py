@@ -276,6 +276,11 @@ class Route(APIHandler):
         """An argument of the address, cut where it is too long to be meant."""
         return str(self.get_query_argument(name, ""))[:most]
 
+    def verbatim(self, name: str, most: int) -> str:
+        """An argument of the address with the control characters that a name on record may have."""
+        found = self.request.query_arguments.get(name, [b""])[-1]
+        return found.decode("utf-8", "replace")[:most]
+
     def path(self) -> str:
         """The notebook or folder that is asked about."""
         return self.words("path", 4096)

@@ -28,6 +28,7 @@ API: Final = "jupyter-mlops/api"
 JOBS: Final = "jupyter_mlops_jobs"
 """What an authorizer is asked about who has a command run."""
 _PAGE: Final = 200
+_RUNS: Final = 1000  # of one piece of their list
 _SEARCH: Final = 500  # characters
 _STATES: Final = frozenset({"done", "error", "syntax", "interrupted", "running"})
 
@@ -134,8 +135,9 @@ class _Runs(Route):
     @authorized
     async def get(self) -> None:
         path = self.path()
-        skip, limit = self.number("skip", 0) or 0, self.number("limit", _PAGE, _PAGE) or 1
-        await self.answer(lambda projects: projects.reading(path).runs(skip=skip, limit=limit))
+        skip, limit = self.number("skip", 0) or 0, self.number("limit", _PAGE, _RUNS) or 1
+        notebook = self.words("notebook", 4096) or None
+        await self.answer(lambda projects: projects.reading(path).runs(skip=skip, limit=limit, notebook=notebook))
 
 
 class _Run(Route):
@@ -146,6 +148,51 @@ class _Run(Route):
     async def get(self, digest: str) -> None:
         path = self.path()
         await self.answer(lambda projects: projects.reading(path).run(as_digest(digest)))
+
+
+class _Compare(Route):
+    """Runs side by side."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        path, runs = self.path(), [one for one in self.words("runs", 2000).split(",") if one]
+
+        def made(projects: Projects) -> Any:
+            from jupyter_mlops.server.comparing import compared
+
+            return compared(projects.reading(path), [as_digest(run) for run in runs])
+
+        await self.answer(made)
+
+
+class _Lineage(Route):
+    """Where something comes from, as nodes and edges."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        from jupyter_mlops.server.lineages import MOST_WALKED, WALKED, lineage_of
+
+        path, of = self.path(), self.verbatim("of", 1000)
+        limit = self.number("limit", WALKED, MOST_WALKED) or 1
+        await self.answer(lambda projects: lineage_of(projects.reading(path).project, of, limit=limit))
+
+
+class _Names(Route):
+    """What a lineage can be asked of."""
+
+    @web.authenticated
+    @authorized
+    async def get(self) -> None:
+        path = self.path()
+
+        def made(projects: Projects) -> Any:
+            from jupyter_mlops.server.lineages import names_of
+
+            return names_of(projects.reading(path).project, notebook_in(projects, path) or None)
+
+        await self.answer(made)
 
 
 class _Models(Route):
@@ -414,6 +461,9 @@ ROUTES: Final[dict[str, type[Route]]] = {
     "cells": _Cells,
     "runs": _Runs,
     f"runs/{_DIGEST}": _Run,
+    "compare": _Compare,
+    "lineage": _Lineage,
+    "names": _Names,
     "models": _Models,
     f"models/{_MODEL}": _Model,
     f"models/{_MODEL}/check": _Check,

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.index import Index, key, unkey
 from jupyter_mlops.journal import PASSING, alive
@@ -50,6 +52,18 @@ class NotFound(MlopsError, KeyError):
 
 class AmbiguousName(MlopsError, LookupError):
     """Several things in the store have a name that begins so."""
+
+
+class Logged(msgspec.Struct):
+    """What a run logged: the last value of each metric and parameter, and how many earlier values were not read."""
+
+    metrics: dict[str, Any]
+    parameters: dict[str, Any]
+    unread: int = 0
+
+    def take(self, line: CellLogged) -> None:
+        if line.what in ("metric", "param"):
+            (self.metrics if line.what == "metric" else self.parameters)[line.key] = line.value
 
 
 class Questions:
@@ -216,11 +230,55 @@ class Questions:
             return self._runs([line])[0]
         raise NotFound(f"{short(digest)} is not a run", next="mlops runs")
 
-    def runs(self, *, newest_first: bool = True, limit: int | None = None) -> list[Run]:
-        """Runs by the time they began."""
+    def runs(
+        self, *, newest_first: bool = True, limit: int | None = None, skip: int = 0, notebook: str | None = None
+    ) -> list[Run]:  # fmt: skip
+        """Runs by the time they began, but for the first `skip`: all, or those of a notebook."""
         order = "desc" if newest_first else "asc"
-        query = f"{_PLACES} where kind = 'run.started' order by time {order}, id {order} limit ?"
-        return self._runs(list(self._lines(query, (-1 if limit is None else limit,))))
+        where, values = _runs_where(notebook)
+        query = f"{_PLACES} where {where} order by time {order}, id {order} limit ? offset ?"
+        return self._runs(list(self._lines(query, (*values, -1 if limit is None else limit, skip))))
+
+    def run_count(self, *, notebook: str | None = None) -> int:
+        """How many `runs` gives."""
+        where, values = _runs_where(notebook)
+        return int(self._index.ask(f"select count(*) from lines where {where}", values)[0][0])  # noqa: S608 - fixed words
+
+    def logged_in(self, runs: Sequence[Digest], *, most: int = 20_000) -> dict[Digest, Logged]:
+        """What runs logged, the last value of each name.
+
+        Parameters
+        ----------
+        most
+            Values that are read of one run, the latest; a training may log millions.
+        """
+        found = {run: Logged({}, {}) for run in runs}
+        names = [key(run) for run in found]
+        for start in range(0, len(names), 400):
+            some = names[start : start + 400]
+            marks = ",".join("?" * len(some))
+            counts = self._index.ask(
+                f"select run, count(*) from lines where kind = 'cell.logged' and run in ({marks}) group by run",  # noqa: S608
+                some,
+            )
+            few = [run for run, count in counts if count <= most]
+            lines = self._lines(
+                f"{_PLACES} where kind = 'cell.logged' and run in ({','.join('?' * len(few))}) order by time, id", few
+            )  # fmt: skip
+            for line in lines:
+                if isinstance(line.record, CellLogged) and line.record.run in found:
+                    found[line.record.run].take(line.record)
+            for run, count in counts:
+                if count > most:
+                    last = self._lines(
+                        f"{_PLACES} where kind = 'cell.logged' and run = ? order by time desc, id desc limit ?",
+                        (run, most),
+                    )
+                    found[unkey(run)] = one = Logged({}, {}, unread=count - most)
+                    for line in reversed(list(last)):
+                        if isinstance(line.record, CellLogged):
+                            one.take(line.record)
+        return found
 
     def made_by(self, digest: Digest, *, name: str | None = None) -> list[Digest]:
         """The cell runs that made a value or wrote a file of that content, newest first."""
@@ -364,6 +422,14 @@ class Questions:
             for line in started
             if isinstance(line.record, RunStarted)
         ]  # fmt: skip
+
+
+def _runs_where(notebook: str | None) -> tuple[str, list[Any]]:
+    """The condition for runs, in fixed words: of a notebook are those that were begun for it, or ran a cell of it."""
+    if notebook is None:
+        return "kind = 'run.started'", []
+    ran = "select run from lines where kind = 'cell.started' and notebook = ?"
+    return f"kind = 'run.started' and (notebook = ? or digest in ({ran}))", [notebook, notebook]
 
 
 def _cells_where(run: Digest | None, notebook: str | None, cell: str | None) -> tuple[str, list[Any]]:

@@ -26,7 +26,7 @@ def lineage(project: Project, found: Subject, *, title: str, draw: bool = False)
     """Where a subject comes from: cell runs, files, environment, commit; with `draw`, a picture of it as well."""
     store = project.store
     value = found.value
-    root = _root(store, found)
+    root = origin(store, found)
     if root is None:
         if isinstance(value, Artifact):
             return _from_outside(store, value, found.line, title)
@@ -44,13 +44,13 @@ def lineage(project: Project, found: Subject, *, title: str, draw: bool = False)
     nodes, _ = graph.nodes()
     data = {"roots": graph.roots, "nodes": nodes, "runs": [cell_json(run) for run in graph.runs], "edges": graph.edges,
             "files": graph.files, "missing": graph.missing}  # fmt: skip
-    heading = _lineage_title(value, title)
+    heading = heading_of(value, title)
     return View(
         title=heading, blocks=blocks, data=data, png=(lambda: picture(graph, title=heading)) if draw else None
     )  # fmt: skip
 
 
-def _root(store: Store, found: Subject) -> Digest | None:
+def origin(store: Store, found: Subject) -> Digest | None:
     """The cell run a subject comes from; None where no cell run made it."""
     value = found.value
     if isinstance(getattr(value, "record", None), ModelVersion):
@@ -73,13 +73,14 @@ def _from_outside(store: Store, one: Artifact, line: Digest | None, title: str) 
         readers = [short(line)]
     few = ", ".join(readers[:10]) + (f" and {len(readers) - 10} more" if len(readers) > 10 else "")
     return View(
-        title=_lineage_title(one, title),
+        title=heading_of(one, title),
         blocks=[Text("No cell run on record made it: it comes from outside."), Facts([("read by", few or "nobody")])],
         data={"roots": [], "nodes": [], "runs": [], "edges": [], "files": [one], "missing": [], "read_by": readers},
     )
 
 
-def _lineage_title(value: Any, title: str) -> str:
+def heading_of(value: Any, title: str) -> str:
+    """What a lineage is of, in a line: the version that is meant."""
     record = getattr(value, "record", None)
     if isinstance(record, ModelVersion):
         return f"{title}: version {value.version} of {record.name}, {record.model.type} {short(record.model.digest)}"

@@ -14,6 +14,7 @@ import {
   CheckOut,
   Checked,
   CheckedOut,
+  Compared,
   CreateEnvironment,
   DifferenceAnswer,
   EnvironmentAnswer,
@@ -22,10 +23,13 @@ import {
   Init,
   Job,
   JobList,
+  Lineage,
   LockEnvironment,
+  MeasuredRun,
   ModelDetail,
   Models,
   Moved,
+  Names,
   OrderChecked,
   Overview,
   Promote,
@@ -100,6 +104,15 @@ export class Client {
     return this.ask('standing', run ? { path, run } : { path });
   }
 
+  /** What a lineage can be asked of. */
+  names(path: string): Promise<Names> {
+    return this.ask('names', { path });
+  }
+
+  lineage(path: string, of: string): Promise<Lineage> {
+    return this.ask('lineage', { path, of });
+  }
+
   /** A piece of the list of runs: of a notebook as records spell its path, or of all where there is none. */
   runs(path: string, notebook: string, skip: number, limit: number): Promise<Runs> {
     return this.ask('runs', {
@@ -108,6 +121,14 @@ export class Client {
       limit: `${limit}`,
       ...(notebook ? { notebook } : {})
     });
+  }
+
+  run(path: string, id: string): Promise<MeasuredRun> {
+    return this.ask(`runs/${id}`, { path });
+  }
+
+  compare(path: string, runs: readonly string[]): Promise<Compared> {
+    return this.ask('compare', { path, runs: runs.join(',') });
   }
 
   models(path: string): Promise<Models> {

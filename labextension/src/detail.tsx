@@ -20,6 +20,8 @@ export interface IDetailProps {
   /** Ask for what an act with it needs; or what it asks for now. */
   ask: (act: 'slice' | 'checkout') => void;
   asked: React.ReactNode;
+  /** Show where it comes from. */
+  trace: (of: string) => void;
 }
 
 export function Detail(props: IDetailProps): JSX.Element {
@@ -43,6 +45,13 @@ export function Detail(props: IDetailProps): JSX.Element {
           onClick={() => props.jump(row.cell)}
         >
           {trans.__('Go to cell')}
+        </button>
+        <button
+          className="jp-mlops-plain"
+          title={trans.__('Show what it builds on, as a graph')}
+          onClick={() => props.trace(row.id)}
+        >
+          {trans.__('Lineage')}
         </button>
         <button
           className="jp-mlops-plain"

@@ -9,6 +9,7 @@ import { ISignal, Signal } from '@lumino/signaling';
 import { Client, IFilter, Refused } from './client';
 import { KernelLink } from './kernel';
 import { CellDetail, Finding, Overview, PROTOCOL, Row, StandingAnswer } from './records';
+import { RunTable } from './runtable';
 import { KernelClient } from './through';
 
 export const PAGE = 200;
@@ -241,6 +242,11 @@ export class Book implements IDisposable {
       () => this.path,
       () => this._changed.emit()
     );
+    this.table = new RunTable(
+      () => this.client,
+      () => this.path,
+      () => this._changed.emit()
+    );
     this.link.changed.connect(this.onHello, this);
     this.link.told.connect(this.onTold, this);
     context.pathChanged.connect(this.onPath, this);
@@ -268,6 +274,7 @@ export class Book implements IDisposable {
 
   readonly link: KernelLink;
   readonly list: RowList;
+  readonly table: RunTable;
   overview: Overview | null = null;
   /** Why the record can not be read. */
   problem: Refused | null = null;
@@ -291,6 +298,17 @@ export class Book implements IDisposable {
   /** Its path, as the server's contents know it. */
   get path(): string {
     return this.contents.localPath(this.context.path);
+  }
+
+  /** The path by which the server's contents know a file of the project; null where they do not show it. */
+  place(name: string): string | null {
+    const root = this.overview?.root ?? '..';
+    if (root.startsWith('..') || /^(\/|~|\.\.)/.test(name)) {
+      return null;
+    }
+    const drive = this.contents.driveName(this.context.path);
+    const local = root === '.' ? name : `${root}/${name}`;
+    return drive ? `${drive}:${local}` : local;
   }
 
   dispose(): void {

@@ -373,6 +373,20 @@ function Version(props: IModelProps & { version: VersionRow; first: boolean }): 
               trans.__('no cell run on record')
             )
           ],
+          [
+            trans.__('Comes from'),
+            cellRun ? (
+              <button
+                className="jp-mlops-link"
+                title={trans.__('Show what it builds on, as a graph')}
+                onClick={() => props.go('lineage', `models:/${model.name}/${one.version}`)}
+              >
+                {trans.__('Lineage')}
+              </button>
+            ) : (
+              ''
+            )
+          ],
           [trans.__('Tags'), pairs(one.tags)],
           [
             trans.__('Approved'),

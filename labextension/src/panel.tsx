@@ -7,8 +7,10 @@ import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
 import { environment } from './environment';
+import { lineage } from './lineage';
 import type { Book } from './model';
 import { models } from './models';
+import { runs } from './runs';
 import type { ITab, IWanted } from './tabs';
 import { timeline } from './timeline';
 import { clean, refusal } from './words';
@@ -17,6 +19,8 @@ import { clean, refusal } from './words';
 // prettier-ignore
 const TABS: readonly ITab[] = [
   timeline,
+  lineage,
+  runs,
   models,
   environment
 ];

@@ -65,6 +65,13 @@ export interface Artifact {
   numbers?: number[];
 }
 
+/** Something that is not the same in all runs. */
+export interface Aspect {
+  what: string;
+  name: string;
+  values: unknown[];
+}
+
 /** Where a run is: in which cell of how many; 0 before the first. */
 export interface At {
   step: string;
@@ -166,6 +173,23 @@ export interface CodeState {
   dirty?: Artifact[];
   modules?: Artifact[];
   gaps?: Gap[];
+}
+
+/** Runs side by side. */
+export interface Compared {
+  runs: MeasuredRun[];
+  aspects: Aspect[];
+  cells: ComparedCell[];
+  shown: Shown[];
+  unknown: string[];
+}
+
+/** A cell in which runs differ from the first. */
+export interface ComparedCell {
+  cell: string;
+  source: string;
+  differs: string[][];
+  diffs: string[][];
 }
 
 /** Make a virtual environment with a kernel from what something used. */
@@ -300,6 +324,36 @@ export interface JobList {
   jobs: Job[];
 }
 
+/** Where something comes from. */
+export interface Lineage {
+  of: string;
+  title: string;
+  root: string;
+  nodes: LineageNode[];
+  edges: LineageEdge[];
+  cell_runs: number;
+  beyond: number;
+  outside: boolean;
+  mark: string;
+}
+
+/** What something comes from: `source` came before `target`. */
+export interface LineageEdge {
+  source: string;
+  target: string;
+}
+
+/** Something a lineage leads through. */
+export interface LineageNode {
+  id: string;
+  kind: string;
+  label: string;
+  detail: string;
+  cell_run: string | null;
+  status: string;
+  marks: string[];
+}
+
 /** Lock exactly what something used. */
 export interface LockEnvironment {
   what: string;
@@ -315,6 +369,26 @@ export interface Logged {
   what: string;
   key: string;
   values: unknown[];
+}
+
+/** A run with what its cells logged: the last value of each metric, and of each parameter. */
+export interface MeasuredRun {
+  id: string;
+  time: string;
+  trigger: string;
+  notebook: string;
+  status: string;
+  seconds: number;
+  user: string;
+  parameters: Record<string, unknown>;
+  tickets: Ticket[];
+  error: string;
+  outputs: Artifact[];
+  parent: string | null;
+  result: string;
+  metrics: Record<string, unknown>;
+  logged: Record<string, unknown>;
+  unread: number;
 }
 
 /** A model: its versions, newest first, and its aliases. */
@@ -350,6 +424,19 @@ export interface Moved {
   old: number | null;
   by: string;
   checks: Answered[];
+}
+
+/** Something that can be asked for. */
+export interface Name {
+  name: string;
+  kind: string;
+  detail: string;
+  of: string;
+}
+
+/** What a notebook made and logged, the latest first, and the project's models. */
+export interface Names {
+  names: Name[];
 }
 
 /** Whether an order will do. */
@@ -393,6 +480,14 @@ export interface Placed {
   origin: string;
   digest?: string | null;
   executable?: boolean;
+}
+
+/** An image that a cell showed, as base64. */
+export interface Plot {
+  cell: string;
+  name: string;
+  type: string;
+  data: string;
 }
 
 /** How far a job is. */
@@ -482,12 +577,22 @@ export interface RunRow {
   tickets: Ticket[];
   error: string;
   outputs: Artifact[];
+  parent: string | null;
+  result: string;
 }
 
-/** A piece of the list of runs, newest first. */
+/** A piece of the list of runs, newest first; `total` in all, `mark` as in `Overview`. */
 export interface Runs {
-  runs: RunRow[];
+  runs: MeasuredRun[];
   next: number | null;
+  total: number;
+  mark: string;
+}
+
+/** What a run showed: `plots` are those that were kept, of as many `images`. */
+export interface Shown {
+  images: number;
+  plots: Plot[];
 }
 
 /** One of two things that are compared. */

@@ -9,7 +9,7 @@ import { Difference } from './difference';
 import { Facts, Gaps, Pane, Section, Waiting } from './parts';
 import { CellDetail, Row } from './records';
 import type { ITab, ITabProps } from './tabs';
-import { clean, duration, flat, mark, moment, short, state, when } from './words';
+import { clean, duration, flat, glyph, mark, moment, short, state, when } from './words';
 
 const ROW = 48;
 const SPARE = 6;
@@ -296,15 +296,6 @@ function List(props: IListProps): JSX.Element {
   );
 }
 
-/** A glyph for each state, beside its word. */
-const GLYPH: Record<string, string> = {
-  done: '✓',
-  error: '✗',
-  syntax: '✗',
-  interrupted: '■',
-  running: '▸'
-};
-
 function RowBody({
   row,
   trans,
@@ -330,7 +321,7 @@ function RowBody({
   return (
     <>
       <span className={`jp-mlops-state jp-mod-${row.status}`} aria-hidden="true">
-        {GLYPH[row.status] ?? '·'}
+        {glyph(row.status)}
       </span>
       <span className="jp-mlops-count-of">{row.count ? `[${row.count}]` : ''}</span>
       <span className="jp-mlops-title" title={clean(row.title)}>
@@ -394,6 +385,7 @@ function Details(props: IDetailsProps): JSX.Element {
           <Detail
             {...props}
             cell={cell}
+            trace={of => props.go('lineage', of)}
             compare={() => props.compare(cell.row.time)}
             ask={setAct}
             asked={act && <Written {...props} key={act} act={act} cell={cell} close={close} />}

@@ -72,6 +72,21 @@ export function moment(time: string): string {
   return isNaN(found.getTime()) ? clean(time) : found.toLocaleString();
 }
 
+const GLYPHS: Record<string, string> = {
+  done: '✓',
+  cached: '✓',
+  error: '✗',
+  failed: '✗',
+  syntax: '✗',
+  interrupted: '■',
+  running: '▸'
+};
+
+/** A glyph for a state, beside its word. */
+export function glyph(status: string): string {
+  return Object.prototype.hasOwnProperty.call(GLYPHS, status) ? GLYPHS[status] : '·';
+}
+
 /** A state in words. */
 export function state(status: string, trans: TranslationBundle): string {
   switch (status) {

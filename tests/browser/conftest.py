@@ -210,10 +210,10 @@ class Desk:
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
-    def dark(self) -> None:
-        """Change to the dark theme."""
-        self.command("apputils:change-theme", theme="JupyterLab Dark")
-        self.page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
+    def dark(self, *, so: bool = True) -> None:
+        """Change to the dark theme, or back to the light one; the server remembers it."""
+        self.command("apputils:change-theme", theme="JupyterLab Dark" if so else "JupyterLab Light")
+        self.page.locator(f"body[data-jp-theme-light={'false' if so else 'true'}]").wait_for(state="attached")
 
     def violations(self, context: str = ".jp-mlops-panel") -> list[Any]:
         """What axe finds wrong with a part of the page: the rule, and the elements that break it."""
