@@ -106,7 +106,8 @@ const panel: JupyterFrontEndPlugin<void> = {
     const trans = (translator ?? nullTranslator).load(NAMESPACE);
     const widget = new RecordPanel(trans, {
       jump: (notebook, cell) => void jump(app, notebook, cell, trans),
-      openFile: path => void app.commands.execute('docmanager:open', { path })
+      openFile: path => void app.commands.execute('docmanager:open', { path }),
+      makeProject: cwd => void app.commands.execute(CommandIDs.newProject, { cwd })
     });
     widget.title.icon = icon;
     app.shell.add(widget, 'right', { rank: 400, type: 'Record' });

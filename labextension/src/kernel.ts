@@ -27,6 +27,8 @@ export interface IHello {
 
 /** Milliseconds to wait for an answer: of a kernel that runs a cell, and of one that does not. */
 const BUSY = 4000;
+/** Milliseconds after which a kernel that has not said hello is greeted again. */
+const LOST = 5000;
 const IDLE = 60000;
 
 /** A question under way: a kernel that is busy may answer it much later, and is not asked a second time. */
@@ -39,7 +41,7 @@ const WORTH_ASKING = /\bjupyter_mlops\b/;
 
 export class KernelLink implements IDisposable {
   constructor(private context: ISessionContext) {
-    context.kernelChanged.connect(this.attach, this);
+    context.kernelChanged.connect(this.onKernel, this);
     context.statusChanged.connect(this.onStatus, this);
     context.iopubMessage.connect(this.onMessage, this);
     void this.attach();
@@ -144,21 +146,37 @@ export class KernelLink implements IDisposable {
     });
   }
 
-  private async attach(): Promise<void> {
+  private onKernel(): void {
+    void this.attach();
+  }
+
+  /** Greet the kernel; again, where its answer is lost on its way. */
+  private async attach(tries = 4): Promise<void> {
     const kernel = this.context.session?.kernel ?? null;
     this.leave();
     if (!kernel || this._isDisposed) {
       return;
     }
     const turn = ++this.turn;
+    let silent = true;
+    this.greeting = true;
+    const again = setTimeout(() => {
+      this.greeting = this.greeting && turn !== this.turn;
+      if (silent && tries > 0 && turn === this.turn && !this.hello) {
+        void this.attach(tries - 1);
+      }
+    }, LOST);
     try {
       // Not what the kernel says of itself: an answer that was lost while it started would be awaited for ever.
       const spec = await kernel.spec;
       if (turn !== this.turn || spec?.language.toLowerCase() !== 'python') {
+        clearTimeout(again);
+        this.greeting = false;
         return;
       }
       this.listen(kernel);
-      await this.greet(kernel, turn);
+      silent = await this.greet(kernel, turn);
+      this.greeting = this.greeting && silent;
     } catch {
       // The kernel died or was changed meanwhile: another attempt follows with the next one.
     }
@@ -178,22 +196,27 @@ export class KernelLink implements IDisposable {
     this.comm = comm;
   }
 
-  /** Ask whether it records, and open the comm if so. A later turn takes an earlier one's place, wherever that is. */
-  private async greet(kernel: Kernel.IKernelConnection, turn: number): Promise<void> {
+  /**
+   * Ask whether it records, and open the comm if so. A later turn takes an earlier one's place, wherever that is.
+   *
+   * Whether it is to say hello now.
+   */
+  private async greet(kernel: Kernel.IKernelConnection, turn: number): Promise<boolean> {
     const found = await kernel.requestInspect({ code: '%mlops', cursor_pos: 4, detail_level: 0 });
     if (turn !== this.turn || found.content.status !== 'ok' || !found.content.found) {
-      return;
+      return false;
     }
     this.listen(kernel);
     const open = await kernel.requestCommInfo({ target_name: TARGET });
     if (turn !== this.turn || !this.comm) {
-      return;
+      return true;
     }
     if (open.content.status === 'ok' && TARGET in open.content.comms) {
       this.comm.send({});
     } else {
       this.comm.open({});
     }
+    return true;
   }
 
   private hear(message: KernelMessage.ICommMsgMsg): void {
@@ -213,6 +236,7 @@ export class KernelLink implements IDisposable {
         store: typeof data.store === 'string' ? data.store : '',
         answers: data.answers === true
       };
+      this.greeting = this.pending = false;
       this._changed.emit();
     } else if (data.kind === 'answer') {
       this.answered(data);
@@ -252,7 +276,7 @@ export class KernelLink implements IDisposable {
       this.turn++;
       this.leave();
       this.pending = true;
-    } else if (status === 'idle' && this.pending) {
+    } else if (status === 'idle' && this.pending && !this.greeting) {
       this.pending = false;
       void this.attach();
     }
@@ -270,6 +294,8 @@ export class KernelLink implements IDisposable {
   private comm: Kernel.IComm | null = null;
   private turn = 0;
   private pending = false;
+  /** A greeting is under way: a second one beside it would take its comm away. */
+  private greeting = false;
   private _isDisposed = false;
   private _changed = new Signal<this, void>(this);
   private _told = new Signal<this, Row>(this);

@@ -10,6 +10,7 @@ import { environment } from './environment';
 import { lineage } from './lineage';
 import type { Book } from './model';
 import { models } from './models';
+import { monitoring } from './monitoring';
 import { runs } from './runs';
 import type { ITab, IWanted } from './tabs';
 import { timeline } from './timeline';
@@ -22,7 +23,8 @@ const TABS: readonly ITab[] = [
   lineage,
   runs,
   models,
-  environment
+  environment,
+  monitoring
 ];
 
 export interface IShown {
@@ -36,6 +38,8 @@ export interface IActions {
   jump: (notebook: NotebookPanel, cell: string) => void;
   /** Open a file of the server. */
   openFile: (path: string) => void;
+  /** Make a project in a folder. */
+  makeProject: (folder: string) => void;
 }
 
 export class RecordPanel extends ReactWidget {
@@ -197,7 +201,7 @@ function Shown(props: IShownProps): JSX.Element {
       </div>
       <Notices book={book} trans={trans} banner={!empty} />
       {empty ? (
-        <Problem book={book} trans={trans} />
+        <Problem book={book} trans={trans} actions={actions} />
       ) : (
         <>
           <Tabs {...props} />
@@ -337,7 +341,15 @@ function Notices({
   );
 }
 
-function Problem({ book, trans }: { book: Book; trans: TranslationBundle }): JSX.Element {
+function Problem({
+  book,
+  trans,
+  actions
+}: {
+  book: Book;
+  trans: TranslationBundle;
+  actions: IActions;
+}): JSX.Element {
   const problem = book.problem;
   if (!problem) {
     return <Empty heading={trans.__('Loading…')} text="" />;
@@ -349,6 +361,14 @@ function Problem({ book, trans }: { book: Book; trans: TranslationBundle }): JSX
       <button className="jp-mod-styled" onClick={() => void book.refresh()}>
         {trans.__('Try again')}
       </button>
+      {code && (
+        <button
+          className="jp-mlops-link"
+          onClick={() => actions.makeProject(book.path.split('/').slice(0, -1).join('/'))}
+        >
+          {trans.__('Make a project here, with a first notebook')}
+        </button>
+      )}
     </Empty>
   );
 }

@@ -360,7 +360,7 @@ def test_a_server_without_the_extension_is_named_and_the_kernel_still_tells(desk
     desk.run("load")
     desk.page.locator(".jp-mlops-status", has_text="Record: recording").wait_for()
     desk.run("one")
-    desk.wait(lambda: desk.titles() == ["value = 1"], "what the kernel told")
+    desk.wait(lambda: desk.titles() == ["value = 1", LOAD], "what the kernel has on record")
     panel.get_by_text("The server extension is missing").wait_for()
     assert desk.marks("one") == ["recorded"]
     assert desk.problems == []
