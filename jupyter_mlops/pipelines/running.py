@@ -173,7 +173,8 @@ class _Running:
                 for future in done:
                     name, _ = self.under_way.pop(future)
                     self._ended(name, future.result())
-            for name, handle in list(self.under_way.values()):
+            # The last first: those that wait for their turn are not to get it.
+            for name, handle in reversed(list(self.under_way.values())):
                 self._ended(name, handle.kill())
         except BaseException as error:  # whatever it is, no step goes on without us, and the run ends on record
             self._close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", type(error).__name__)
@@ -336,7 +337,7 @@ class _Running:
             self.project.store.append(RunEnded(run=begun, status="cached", same_as=answer.run, seconds=seconds))
 
     def _close(self, status: str, error: str = "") -> None:
-        for _, handle in self.under_way.values():
+        for _, handle in reversed(list(self.under_way.values())):
             handle.kill()
         if self.target is not None:
             self.target.close()

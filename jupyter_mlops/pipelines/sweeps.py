@@ -445,11 +445,11 @@ def _run(
                 found[handles[future][0]] = outcome = future.result()
                 bar.update()
                 if fail_fast and not outcome.ok:
-                    for _, handle in handles.values():
+                    for _, handle in reversed(handles.values()):
                         handle.kill()
     except BaseException:
         # Whatever ends the sweep, an interrupt too, ends its runs: nobody is left who waits for them.
-        for _, handle in handles.values():
+        for _, handle in reversed(handles.values()):
             handle.kill()
         raise
 
