@@ -197,3 +197,12 @@ def test_asking_loads_and_opens_nothing_before_it_is_asked(kernel: Kernel) -> No
     _, told = page.run("import random\nrandom.seed(1)\nopen('x.txt', 'w').close()")
     assert told[-1]["row"]["marks"] == []
     kernel.no_errors()
+
+
+def test_a_kernel_answers_every_question_that_a_server_does() -> None:
+    from jupyter_mlops.server.asked import QUESTIONS
+    from jupyter_mlops.server.routes import ROUTES
+
+    reads = {name for name, handler in ROUTES.items() if "get" in vars(handler)}
+    # what is run, and what a run can be given, is the server's own
+    assert set(QUESTIONS) == {name for name in reads if not name.startswith(("jobs", "parameters"))}
