@@ -203,12 +203,23 @@ class Desk:
             self.page.wait_for_timeout(100)
         raise AssertionError(f"never {what}")
 
-    def look(self, name: str) -> None:
-        """Keep a picture, where a folder for pictures is named."""
+    def widen(self, by: int) -> None:
+        """Draw the side bar wider, as a person does with the mouse."""
+        box = self.page.locator("#jp-right-stack").bounding_box()
+        assert box is not None
+        left, middle = box["x"] - 2, box["y"] + box["height"] / 2
+        self.page.mouse.move(left, middle)
+        self.page.mouse.down()
+        self.page.mouse.move(left - by, middle, steps=5)
+        self.page.mouse.up()
+
+    def look(self, name: str, part: Any = None, *, hide: str = "") -> None:
+        """Keep a picture, where a folder for pictures is named; of the page or a part of it, with something hidden."""
         folder = os.environ.get("JUPYTER_MLOPS_PICTURES")
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
+            hidden = [self.page.locator(hide)] if hide else []
+            (part or self.page).screenshot(path=str(Path(folder) / f"{name}.png"), mask=hidden, mask_color="#888")
 
     def dark(self, *, so: bool = True) -> None:
         """Change to the dark theme, or back to the light one; the server remembers it."""
