@@ -28,9 +28,10 @@ from typing import Any
 
 import psutil
 from tornado.httpserver import HTTPServer
+from tornado.iostream import StreamClosedError
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 Thing = dict[str, Any]
 
@@ -185,7 +186,7 @@ class Cluster:
         self.asked: list[str] = []
         self.refuses: Callable[[str, str], bool] = lambda _method, _path: False
         self.schedules = True
-        self.execs: set[asyncio.subprocess.Process] = set()
+        self.execs: dict[asyncio.subprocess.Process, asyncio.Task[None]] = {}
         self._ending: list[asyncio.Task[None]] = []
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -230,9 +231,10 @@ class Cluster:
     async def _end(self) -> None:
         self._control.cancel()
         self._server.stop()
-        for process in self.execs:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+        passing = list(self.execs.values())
+        for one in passing:
+            one.cancel()
+        await asyncio.gather(*passing, return_exceptions=True)
         for pod in list(self.pods.values()):
             pod.spec["terminationGracePeriodSeconds"] = 5
             await pod.end()
@@ -427,8 +429,7 @@ class Exec(WebSocketHandler):
             *words, env=pod.environ(), cwd=pod.inside(pod.container["workingDir"]),
             stdin=-1, stdout=-1, stderr=-1, limit=1 << 20,
         )  # fmt: skip
-        cluster.execs.add(self.process)
-        self.passing = asyncio.ensure_future(self._pass_on(cluster, self.process))
+        cluster.execs[self.process] = asyncio.create_task(self._pass_on(cluster, self.process))
 
     async def _pass_on(self, cluster: Cluster, process: asyncio.subprocess.Process) -> None:
         async def pump(channel: int, stream: asyncio.StreamReader) -> None:
@@ -448,11 +449,14 @@ class Exec(WebSocketHandler):
                 }  # fmt: skip
             await self.write_message(b"\x03" + json.dumps(status).encode(), binary=True)
             self.close()
-        except Exception:  # whoever asked is gone
+        except (WebSocketClosedError, StreamClosedError):
+            pass  # whoever asked is gone
+        finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        finally:
-            cluster.execs.discard(process)
+            await process.wait()
+            process._transport.close()  # type: ignore[attr-defined]  # also pipes that a child of it still holds
+            del cluster.execs[process]
 
     async def on_message(self, message: str | bytes) -> None:  # type: ignore[override]
         while self.process is None:

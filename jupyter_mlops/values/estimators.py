@@ -21,7 +21,7 @@ from jupyter_mlops.fingerprints.walk import (
     name_of,
 )
 from jupyter_mlops.values.bringing import Bringing, maker
-from jupyter_mlops.values.instances import keep_pickle
+from jupyter_mlops.values.instances import Unpickler, keep_pickle
 from jupyter_mlops.values.keeping import Keeper, Keeping
 from jupyter_mlops.values.manifest import ManifestRefused, NotKept
 from jupyter_mlops.values.plain import entries_of, keep_entries
@@ -39,6 +39,8 @@ _INTERNAL: Final = frozenset({
 """What skops trusts beside public estimators."""
 _OTHERS: Final = re.compile(r"\.(tests|externals|setup|conftest|experimental|estimator_checks)(\.|$)")
 """Modules in which scikit-learn itself does not look for its estimators."""
+_BUILT_OF: Final = {("builtins", "object"), ("copyreg", "_reconstructor"), ("_codecs", "encode")}
+"""What pickles of their compiled parts call besides scikit-learn and NumPy."""
 _ABSTRACT: Final = 1 << 20  # of a type's flags
 
 
@@ -67,7 +69,7 @@ def keeper_for(kind: type, module: str, qualname: str) -> Keeper | None:
         return _keep_bunch if qualname == "Bunch" else None
     if all(base is object or flags_of_type(base) & HEAP for base in mro_of(kind)) and _python(kind):
         return _keep_object
-    return keep_pickle
+    return _keep_compiled
 
 
 def _python(kind: type) -> bool:
@@ -117,6 +119,25 @@ def _bunch(bring: Bringing, node: list[Any], number: int) -> Any:
     made = bring.early(number, Bunch())
     bring.later(lambda: dict.update(made, entries_of(bring, node)))
     return made
+
+
+def _keep_compiled(keep: Keeping, value: Any) -> list[Any]:
+    return ["sk.compiled", *keep_pickle(keep, value)[1:]]
+
+
+class _OfLibraries(Unpickler):
+    """Makes what scikit-learn and NumPy make, and runs nothing of anybody else's."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] not in ("sklearn", "numpy") and (module, name) not in _BUILT_OF:
+            raise ManifestRefused("a kept object is refused", cause=f"{module}.{name} is not run here")
+        return super().find_class(module, name)
+
+
+@maker("sk.compiled")
+def _compiled(bring: Bringing, node: list[Any], _number: int) -> Any:
+    data = bring.followed(node[1])
+    return (Unpickler if bring.programs else _OfLibraries)(bring, data, node[2]).load()
 
 
 @maker("sk.archive")

@@ -258,7 +258,9 @@ def keep_pickle(keep: Keeping, value: Any) -> list[Any]:
     return ["of.pickle", keep.program(sink.getvalue()), pickler.outside]
 
 
-class _Unpickler(pickle.Unpickler):
+class Unpickler(pickle.Unpickler):
+    """Reads a pickle that `keep_pickle` wrote."""
+
     def __init__(self, bring: Bringing, data: bytes, outside: list[Any]) -> None:
         super().__init__(io.BytesIO(data))
         self.bring, self.outside = bring, outside
@@ -270,4 +272,4 @@ class _Unpickler(pickle.Unpickler):
 @maker("of.pickle")
 def _pickle(bring: Bringing, node: list[Any], _number: int) -> Any:
     data = bring.program(node[1])
-    return _Unpickler(bring, data, node[2]).load()
+    return Unpickler(bring, data, node[2]).load()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from jupyter_mlops.checks import Check, Threshold, parse_gate
 from jupyter_mlops.errors import MlopsError

@@ -407,13 +407,20 @@ def test_an_answer_with_controls_is_chosen_in_and_tried_out(desk: Desk) -> None:
         desk.run(cell)
 
     def output(cell: str) -> Any:
-        """A cell's output, which the page draws only where it is looked at."""
-        source = desk.page.locator(".jp-CodeCell").filter(has=desk.page.locator(".cm-content", has_text=cell))
-        return source.locator(".jp-OutputArea")
+        """A cell's output: the page draws only what is in sight, so the cell is gone to."""
+        desk.page.evaluate(
+            """async id => {
+              const notebook = window.jupyterapp.shell.currentWidget.content;
+              const at = notebook.widgets.findIndex(cell => cell.model.id === id);
+              notebook.activeCellIndex = at;
+              await notebook.scrollToItem(at, 'start');
+            }""",
+            cell,
+        )
+        return desk.page.locator(".jp-CodeCell.jp-mod-active .jp-OutputArea")
 
-    desk.look("panel-all")
     # a cell run is found by its words, and shown whole
-    log = output("%mlops log")
+    log = output("log")
     log.get_by_placeholder("words in code").fill("of the first")
     log.get_by_placeholder("words in code").press("Enter")
     log.locator("pre", has_text="answer = 'of the first'").wait_for()
@@ -421,14 +428,14 @@ def test_an_answer_with_controls_is_chosen_in_and_tried_out(desk: Desk) -> None:
     desk.look("panel-log")
 
     # runs side by side
-    runs = output("%mlops runs")
+    runs = output("runs")
     runs.locator("select option").first.wait_for()
     assert runs.locator("select option").count() == 2
     runs.locator("td", has_text="auc").or_(runs.get_by_text("Neither parameters nor metrics")).first.wait_for()
     desk.look("panel-runs")
 
     # a threshold is moved until the gate is not passed, and the record knows nothing of it
-    check = output("%mlops check")
+    check = output("check")
     check.get_by_text("2 of 2 passed").wait_for()
     with Store.open(desk.folder / ".mlops") as store:
         asked = store.counts()["check_result"]
