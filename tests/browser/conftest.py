@@ -190,7 +190,8 @@ class Desk:
             """id => {
               const cells = window.jupyterapp.shell.currentWidget.content.widgets;
               const cell = cells.find(cell => cell.model.id === id);
-              return [...cell.node.querySelectorAll('.jp-mlops-mark')].map(mark => mark.textContent);
+              // A page that has just been loaded adds its cells one after another.
+              return [...(cell?.node.querySelectorAll('.jp-mlops-mark') ?? [])].map(mark => mark.textContent);
             }""",
             cell,
         )
