@@ -116,10 +116,12 @@ class Readings:
 
 
 def _overview(asked: Asked) -> Any:
+    """What there is for a notebook."""
     return asked.reading.overview(asked.notebook)
 
 
 def _cell_runs(asked: Asked) -> Any:
+    """Cell runs of a notebook, or of a run, or all; newest first, in pieces, searched and filtered."""
     states = [one for one in asked.word("status", 100).split(",") if one]
     if not _STATES.issuperset(states):
         raise WrongUse(f"status is some of {', '.join(sorted(_STATES))}")
@@ -133,14 +135,17 @@ def _cell_runs(asked: Asked) -> Any:
 
 
 def _cell_run(asked: Asked, digest: str) -> Any:
+    """All that is on record of a cell run."""
     return asked.reading.cell_run(as_digest(digest))
 
 
 def _cells(asked: Asked) -> Any:
+    """The last cell run of each cell of a notebook."""
     return asked.reading.cells(asked.notebook)
 
 
 def _runs(asked: Asked) -> Any:
+    """Runs, newest first, in pieces."""
     return asked.reading.runs(
         skip=asked.number("skip", 0) or 0, limit=asked.number("limit", PAGE, RUNS) or 1,
         notebook=asked.word("notebook", 4096) or None,
@@ -148,16 +153,19 @@ def _runs(asked: Asked) -> Any:
 
 
 def _run(asked: Asked, digest: str) -> Any:
+    """A run."""
     return asked.reading.run(as_digest(digest))
 
 
 def _compare(asked: Asked) -> Any:
+    """Runs side by side."""
     from jupyter_mlops.server.comparing import compared
 
     return compared(asked.reading, [as_digest(run) for run in asked.word("runs", 2000).split(",") if run])
 
 
 def _lineage(asked: Asked) -> Any:
+    """Where something comes from, as nodes and edges."""
     from jupyter_mlops.server.lineages import MOST_WALKED, WALKED, lineage_of
 
     limit = asked.number("limit", WALKED, MOST_WALKED) or 1
@@ -165,30 +173,35 @@ def _lineage(asked: Asked) -> Any:
 
 
 def _names(asked: Asked) -> Any:
+    """What a lineage can be asked of."""
     from jupyter_mlops.server.lineages import names_of
 
     return names_of(asked.reading.project, asked.notebook or None)
 
 
 def _models(asked: Asked) -> Any:
+    """All models."""
     from jupyter_mlops.server import models
 
     return models.models(asked.reading.store)
 
 
 def _model(asked: Asked, name: str) -> Any:
+    """A model with its versions, aliases, and the gates that were asked."""
     from jupyter_mlops.server import models
 
     return models.model(asked.reading.project, name)
 
 
 def _card(asked: Asked, name: str, version: str) -> Any:
+    """A version's card, as Markdown."""
     from jupyter_mlops.server import models
 
     return models.card(asked.reading.project, f"{name}/{version}")
 
 
 def _difference(asked: Asked) -> Any:
+    """What is different between two cell runs, or two versions of a model."""
     from jupyter_mlops.server import differing
 
     old, new = (as_digest(asked.word(name, 200)) for name in ("old", "new"))
@@ -196,6 +209,7 @@ def _difference(asked: Asked) -> Any:
 
 
 def _environment(asked: Asked) -> Any:
+    """The environment and the code around a run, and what changed since another one."""
     from jupyter_mlops.server import differing
 
     old, new = (as_digest(word) if (word := asked.word(name, 200)) else None for name in ("old", "new"))
@@ -203,6 +217,7 @@ def _environment(asked: Asked) -> Any:
 
 
 def _standing(asked: Asked) -> Any:
+    """Whether a notebook as it stands on disk would make what is in memory."""
     run = asked.word("run", 200)
     return asked.reading.standing(asked.file, as_digest(run) if run else None)
 
@@ -227,7 +242,7 @@ QUESTIONS: Final[Mapping[str, Callable[..., Any]]] = {
 """Every question, by the end of its address."""
 
 
-def answered(made: Callable[[], Any], *, failed: Callable[[Exception], None], status: int = 200) -> tuple[int, bytes]:
+def answered(made: Callable[[], Any], *, failed: Callable[[Exception], None]) -> tuple[int, bytes]:
     """Make an answer: its status, as HTTP has them, and JSON. Whatever is wrong with a store, there is one.
 
     Parameters
@@ -236,13 +251,11 @@ def answered(made: Callable[[], Any], *, failed: Callable[[Exception], None], st
         Makes it.
     failed
         Told of what nobody expected.
-    status
-        Of an answer that there is.
     """
     try:
-        return status, encode(made())
+        return 200, encode(made())
     except MlopsError as error:
-        return _status(error), refused(type(error).__name__, error.thing, cause=error.cause, next=error.next)
+        return _refusal(error)
     except OSError as error:
         where = f"the record can not be read: {error.strerror or type(error).__name__}"
         return 503, refused("StoreUnreadable", where, next="mlops doctor")
@@ -253,12 +266,34 @@ def answered(made: Callable[[], Any], *, failed: Callable[[Exception], None], st
         )  # fmt: skip
 
 
+def _refusal(error: MlopsError) -> tuple[int, bytes]:
+    from jupyter_mlops.registry import GateRefused
+
+    kind = type(error).__name__
+    if isinstance(error, GateRefused):
+        from jupyter_mlops.server.models import GateRefusal
+        from jupyter_mlops.server.models import answered as gate
+
+        return _status(error), encode(
+            GateRefusal(
+                kind=kind, message=error.thing, cause=error.cause, next=error.next,
+                checks=[gate(one) for one in error.results],
+            )
+        )  # fmt: skip
+    return _status(error), refused(kind, error.thing, cause=error.cause, next=error.next)
+
+
 def _status(error: MlopsError) -> int:
+    from jupyter_mlops.checks import GateInvalid
+    from jupyter_mlops.registry import NameInvalid
+
     if isinstance(error, PermissionError):
         return 403
+    if error.exit_code == 1:  # the answer is no
+        return 409
     if isinstance(error, NotFound | FileNotFoundError | LookupError):
         return 404
-    if isinstance(error, RecordInvalid | WrongUse):
+    if isinstance(error, RecordInvalid | WrongUse | NameInvalid | GateInvalid):
         return 400
     return 503 if isinstance(error, OSError) else 409
 

@@ -12,10 +12,9 @@ import asyncio
 import functools
 import os
 import re
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from jupyter_server.base.handlers import APIHandler
@@ -24,9 +23,8 @@ from tornado import web
 
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.project import FOLDER, Project, ProjectMissing
-from jupyter_mlops.records import CheckResult, RecordInvalid, encode
 from jupyter_mlops.server import events
-from jupyter_mlops.store import NotFound, Store
+from jupyter_mlops.server.asked import Readings, answered, refused
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -64,8 +62,7 @@ class Projects:
     def __init__(self, contents: Any, *, above: bool) -> None:
         self.contents = contents
         self.above = above
-        self._open: dict[Path, tuple[tuple[int, int], Reading]] = {}
-        self._lock = threading.Lock()
+        self._readings = Readings()
 
     def place(self, path: str) -> Path:
         """The file or folder that the server's contents know by a path.
@@ -115,8 +112,6 @@ class Projects:
         StoreMissing, StoreFormat
             Its store is gone, or is none.
         """
-        from jupyter_mlops.server.answers import Reading
-
         place = self.place(path)
         folder = place if place.is_dir() else place.parent
         found = Project.find(folder)
@@ -131,19 +126,7 @@ class Projects:
                 "the record of this notebook lies above the folder that this server shows",
                 next=f"start Jupyter in the folder that holds {FOLDER}, or with --MlopsApp.allow_above_root=True",
             )
-        facts = (found.root / FOLDER / "format").stat()
-        now = facts.st_dev, facts.st_ino
-        with self._lock:
-            known = self._open.get(found.root)
-            if known is not None and known[0] == now:
-                return known[1]
-            if known is not None:  # it was removed, and another one made
-                known[1].store.close()
-                del self._open[found.root]
-            project = Project(found.root, store=Store.open(found.root / FOLDER))
-            reading = Reading(project, self.name(found.root))
-            self._open[found.root] = now, reading
-            return reading
+        return self._readings.of(found.root, self.name(found.root))
 
     def name(self, place: Path) -> str:
         """A file or folder, from the server's; ``.`` where they are the same."""
@@ -152,9 +135,7 @@ class Projects:
 
     def close(self) -> None:
         """Let go of every store."""
-        with self._lock:
-            while self._open:
-                self._open.popitem()[1][1].store.close()
+        self._readings.close()
 
 
 class BodyRefused(WrongUse):
@@ -175,14 +156,6 @@ class BodyTooLarge(BodyRefused):
     status = 413
 
 
-class Outcome(NamedTuple):
-    """What came of a request: the status, the answer or `Refusal`, and its JSON."""
-
-    status: int
-    answer: Any
-    raw: bytes
-
-
 class Route(APIHandler):
     """Answers with a struct, made by a thread; every refusal is JSON."""
 
@@ -197,8 +170,8 @@ class Route(APIHandler):
         try:
             done = await asyncio.wait_for(self._thread(pool, made), self.app.patience)
         except TimeoutError:
-            done = _refused("StoreBusy", "the record does not answer", next="mlops doctor", status=503)
-        await self.send(done)
+            done = 503, refused("StoreBusy", "the record does not answer", next="mlops doctor")
+        await self.send(*done)
 
     async def act(self, form: type[_T], done: Callable[..., Any], *, files: bool = False) -> None:
         """Have something done that changes the record or writes files, as whoever asked, and send what came of it.
@@ -232,25 +205,26 @@ class Route(APIHandler):
         outcome = await self._thread(self.app.hands, made)
         for name, facts in told:
             events.emit(self.event_logger, name, facts)
-        await self.send(outcome)
+        await self.send(*outcome)
 
     async def sent(self, form: type[_T]) -> _T | None:
         """What was sent; None where it is not what is taken, which is then said."""
         try:
             return self._body(form)
         except BodyRefused as error:
-            await self.send(_refusal(error))
+            said = refused(type(error).__name__, error.thing, cause=error.cause, next=error.next)
+            await self.send(error.status, said)
             return None
 
-    async def send(self, done: Outcome) -> None:
-        """Send an answer or a refusal."""
-        self.set_status(done.status)
+    async def send(self, status: int, raw: bytes) -> None:
+        """Send an answer or a refusal, as JSON."""
+        self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
-        await self.finish(done.raw)
+        await self.finish(raw)
 
-    def _thread(self, pool: Executor, made: Callable[[Projects], Any]) -> Awaitable[Outcome]:
-        work = functools.partial(_made, made, self.app.projects)
+    def _thread(self, pool: Executor, made: Callable[[Projects], Any]) -> Awaitable[tuple[int, bytes]]:
+        work = functools.partial(answered, lambda: made(self.app.projects), failed=_log)
         return asyncio.get_running_loop().run_in_executor(pool, work)
 
     def _body(self, form: type[_T]) -> _T:
@@ -272,98 +246,18 @@ class Route(APIHandler):
         name = str(getattr(self.current_user, "username", "") or "")
         return "" if _NAMELESS.fullmatch(name) else name[:200]
 
-    def words(self, name: str, most: int) -> str:
-        """An argument of the address, cut where it is too long to be meant."""
-        return str(self.get_query_argument(name, ""))[:most]
-
-    def verbatim(self, name: str, most: int) -> str:
-        """An argument of the address with the control characters that a name on record may have."""
-        found = self.request.query_arguments.get(name, [b""])[-1]
-        return found.decode("utf-8", "replace")[:most]
-
     def path(self) -> str:
         """The notebook or folder that is asked about."""
-        return self.words("path", 4096)
+        return str(self.get_query_argument("path", ""))[:4096]
 
-    def number(self, name: str, default: int | None, most: int = 2**40) -> int | None:
-        """A count in the address.
-
-        Raises
-        ------
-        HTTPError
-            It is none.
-        """
-        text = self.words(name, 20)
-        if not text:
-            return default
-        if not (text.isascii() and text.isdecimal()):
-            raise web.HTTPError(400, f"{name} is a number")
-        return min(int(text), most)
-
-
-def _made(made: Callable[[Projects], Any], projects: Projects) -> Outcome:
-    """Make an answer."""
-    try:
-        answer = made(projects)
-        return Outcome(200, answer, encode(answer))
-    except MlopsError as error:
-        return _refusal(error)
-    except OSError as error:
-        where = f"the record can not be read: {error.strerror or type(error).__name__}"
-        return _refused("StoreUnreadable", where, next="mlops doctor", status=503)
-    except Exception as error:  # noqa: BLE001 - a page is told, in its own form, and the server goes on
-        _log(error)
-        return _refused(
-            "Failed", "the record could not be read", cause=type(error).__name__, next="mlops doctor, mlops fsck",
-            status=500,
-        )  # fmt: skip
+    def words(self) -> dict[str, str]:
+        """What the address says beside it, with the control characters that a name on record may have."""
+        return {
+            name: found[-1].decode("utf-8", "replace") for name, found in self.request.query_arguments.items() if found
+        }
 
 
 def _log(error: Exception) -> None:
     from tornado.log import app_log
 
     app_log.error("jupyter_mlops could not answer", exc_info=error)
-
-
-def _status(error: MlopsError) -> int:
-    from jupyter_mlops.checks import GateInvalid
-    from jupyter_mlops.registry import NameInvalid
-
-    if isinstance(error, BodyRefused):
-        return error.status
-    if isinstance(error, Outside | PermissionError):
-        return 403
-    if error.exit_code == 1:  # the answer is no
-        return 409
-    if isinstance(error, NotFound | FileNotFoundError | LookupError):
-        return 404
-    if isinstance(error, RecordInvalid | WrongUse | NameInvalid | GateInvalid):
-        return 400
-    return 503 if isinstance(error, OSError) else 409
-
-
-def _refusal(error: MlopsError) -> Outcome:
-    from jupyter_mlops.registry import GateRefused
-
-    return _refused(
-        type(error).__name__, error.thing, cause=error.cause, next=error.next, status=_status(error),
-        checks=error.results if isinstance(error, GateRefused) else (),
-    )  # fmt: skip
-
-
-def _refused(
-    kind: str, message: str, *, status: int, cause: str = "", next: str = "", checks: Sequence[CheckResult] = ()
-) -> Outcome:
-    from jupyter_mlops.server.answers import Refusal
-    from jupyter_mlops.server.models import GateRefusal, answered
-
-    refusal = (
-        GateRefusal(kind=kind, message=message, cause=cause, next=next, checks=[answered(one) for one in checks])
-        if checks else Refusal(kind=kind, message=message, cause=cause, next=next)
-    )  # fmt: skip
-    return Outcome(status, refusal, encode(refusal))
-
-
-def notebook_in(projects: Projects, path: str) -> str:
-    """A notebook's path as records spell it; empty for a folder."""
-    return projects.reading(path).project.relative(projects.place(path)) if path.endswith(".ipynb") else ""

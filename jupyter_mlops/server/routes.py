@@ -7,6 +7,7 @@ who that is, and nothing in the address or the body does.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final
 
@@ -16,9 +17,9 @@ from jupyter_server.extension.application import ExtensionApp
 from tornado import web
 from traitlets import Bool, Float, Integer
 
-from jupyter_mlops.records import Digest, as_digest
 from jupyter_mlops.server import environments, events, forms, sent
-from jupyter_mlops.server.handling import Outside, Projects, Route, notebook_in
+from jupyter_mlops.server.asked import MODEL, QUESTIONS, Asked
+from jupyter_mlops.server.handling import Outside, Projects, Route
 from jupyter_mlops.server.jobs import Jobs
 from jupyter_mlops.server.orders import Init, Order
 
@@ -27,10 +28,6 @@ __all__ = ["API", "ROUTES", "MlopsApp", "Outside", "Projects"]
 API: Final = "jupyter-mlops/api"
 JOBS: Final = "jupyter_mlops_jobs"
 """What an authorizer is asked about who has a command run."""
-_PAGE: Final = 200
-_RUNS: Final = 1000  # of one piece of their list
-_SEARCH: Final = 500  # characters
-_STATES: Final = frozenset({"done", "error", "syntax", "interrupted", "running"})
 
 
 class MlopsApp(ExtensionApp):
@@ -72,225 +69,22 @@ class MlopsApp(ExtensionApp):
         self.projects.close()
 
 
-class _Overview(Route):
-    """What there is for a notebook."""
+def _reads(question: Callable[..., Any], *, slow: bool) -> type[Route]:
+    """An address that answers a question about a record."""
 
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path = self.path()
-        await self.answer(lambda projects: projects.reading(path).overview(notebook_in(projects, path)))
+    class Reads(Route):
+        @web.authenticated
+        @authorized
+        async def get(self, *names: str) -> None:
+            path, words = self.path(), self.words()
 
+            def made(projects: Projects) -> Any:
+                return question(Asked(projects.reading(path), projects.place(path), words), *names)
 
-class _CellRuns(Route):
-    """Cell runs of a notebook, or of a run, or all; newest first, in pieces, searched and filtered."""
+            await self.answer(made, slow=slow)
 
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path = self.path()
-        limit = self.number("limit", _PAGE, _PAGE) or 1
-        before = self.number("before", None)
-        states = [one for one in self.words("status", 100).split(",") if one]
-        if not _STATES.issuperset(states):
-            raise web.HTTPError(400, f"status is some of {', '.join(sorted(_STATES))}")
-        run, cell, search = self.words("run", 200), self.words("cell", 500), self.words("search", _SEARCH)
-        everything = self.words("of", 20) == "project"
-
-        def made(projects: Projects) -> Any:
-            reading = projects.reading(path)
-            notebook = None if everything or run else notebook_in(projects, path)
-            return reading.rows(
-                notebook=notebook, run=as_digest(run) if run else None, cell=cell or None, before=before,
-                limit=limit, status=states, search=search,
-            )  # fmt: skip
-
-        await self.answer(made)
-
-
-class _CellRun(Route):
-    """All that is on record of a cell run."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, digest: str) -> None:
-        path = self.path()
-        await self.answer(lambda projects: projects.reading(path).cell_run(as_digest(digest)))
-
-
-class _Cells(Route):
-    """The last cell run of each cell of a notebook."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path = self.path()
-        await self.answer(lambda projects: projects.reading(path).cells(notebook_in(projects, path)))
-
-
-class _Runs(Route):
-    """Runs, newest first, in pieces."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path = self.path()
-        skip, limit = self.number("skip", 0) or 0, self.number("limit", _PAGE, _RUNS) or 1
-        notebook = self.words("notebook", 4096) or None
-        await self.answer(lambda projects: projects.reading(path).runs(skip=skip, limit=limit, notebook=notebook))
-
-
-class _Run(Route):
-    """A run."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, digest: str) -> None:
-        path = self.path()
-        await self.answer(lambda projects: projects.reading(path).run(as_digest(digest)))
-
-
-class _Compare(Route):
-    """Runs side by side."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path, runs = self.path(), [one for one in self.words("runs", 2000).split(",") if one]
-
-        def made(projects: Projects) -> Any:
-            from jupyter_mlops.server.comparing import compared
-
-            return compared(projects.reading(path), [as_digest(run) for run in runs])
-
-        await self.answer(made)
-
-
-class _Lineage(Route):
-    """Where something comes from, as nodes and edges."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        from jupyter_mlops.server.lineages import MOST_WALKED, WALKED, lineage_of
-
-        path, of = self.path(), self.verbatim("of", 1000)
-        limit = self.number("limit", WALKED, MOST_WALKED) or 1
-        await self.answer(lambda projects: lineage_of(projects.reading(path).project, of, limit=limit))
-
-
-class _Names(Route):
-    """What a lineage can be asked of."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path = self.path()
-
-        def made(projects: Projects) -> Any:
-            from jupyter_mlops.server.lineages import names_of
-
-            return names_of(projects.reading(path).project, notebook_in(projects, path) or None)
-
-        await self.answer(made)
-
-
-class _Models(Route):
-    """All models."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path = self.path()
-
-        def made(projects: Projects) -> Any:
-            from jupyter_mlops.server import models
-
-            return models.models(projects.reading(path).store)
-
-        await self.answer(made)
-
-
-class _Model(Route):
-    """A model with its versions, aliases, and the gates that were asked."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, name: str) -> None:
-        path = self.path()
-
-        def made(projects: Projects) -> Any:
-            from jupyter_mlops.server import models
-
-            return models.model(projects.reading(path).project, name)
-
-        await self.answer(made)
-
-
-class _Standing(Route):
-    """Whether a notebook as it stands on disk would make what is in memory."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path, run = self.path(), self.words("run", 200)
-
-        def made(projects: Projects) -> Any:
-            digest: Digest | None = as_digest(run) if run else None
-            return projects.reading(path).standing(projects.place(path), digest)
-
-        await self.answer(made, slow=True)
-
-
-class _Difference(Route):
-    """What is different between two cell runs, or two versions of a model."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path, old, new = self.path(), self.words("old", 200), self.words("new", 200)
-
-        def made(projects: Projects) -> Any:
-            from jupyter_mlops.server import differing
-
-            return differing.difference(projects.reading(path).store, as_digest(old), as_digest(new))
-
-        await self.answer(made, slow=True)
-
-
-class _Environment(Route):
-    """The environment and the code around a run, and what changed since another one."""
-
-    @web.authenticated
-    @authorized
-    async def get(self) -> None:
-        path, old, new = self.path(), self.words("old", 200), self.words("new", 200)
-
-        def made(projects: Projects) -> Any:
-            from jupyter_mlops.server import differing
-
-            return differing.surroundings(
-                projects.reading(path), notebook_in(projects, path), as_digest(old) if old else None,
-                as_digest(new) if new else None,
-            )  # fmt: skip
-
-        await self.answer(made)
-
-
-class _Card(Route):
-    """A version's card, as Markdown."""
-
-    @web.authenticated
-    @authorized
-    async def get(self, name: str, version: str) -> None:
-        path = self.path()
-
-        def made(projects: Projects) -> Any:
-            from jupyter_mlops.server import models
-
-            return models.card(projects.reading(path).project, f"{name}/{version}")
-
-        await self.answer(made)
+    Reads.__doc__ = question.__doc__
+    return Reads
 
 
 class _Act(Route):
@@ -452,27 +246,14 @@ class _Job(Route):
         await self.answer(lambda _: self.app.jobs.interrupt(id))
 
 
-_DIGEST: Final = r"([a-z0-9-]{1,20}:[0-9a-f]{32,128})"
-_MODEL: Final = r"([A-Za-z0-9._-]{1,100})"
+_SLOW: Final = frozenset({"difference", "standing"})
+"""Questions whose answers may take long."""
 ROUTES: Final[dict[str, type[Route]]] = {
-    "overview": _Overview,
-    "cell-runs": _CellRuns,
-    f"cell-runs/{_DIGEST}": _CellRun,
-    "cells": _Cells,
-    "runs": _Runs,
-    f"runs/{_DIGEST}": _Run,
-    "compare": _Compare,
-    "lineage": _Lineage,
-    "names": _Names,
-    "models": _Models,
-    f"models/{_MODEL}": _Model,
-    f"models/{_MODEL}/check": _Check,
-    f"models/{_MODEL}/promote": _Promote,
-    f"models/{_MODEL}/rollback": _RollBack,
-    f"models/{_MODEL}/approve": _Approve,
-    rf"models/{_MODEL}/([0-9]{{1,9}})/card": _Card,
-    "difference": _Difference,
-    "environment": _Environment,
+    **{name: _reads(question, slow=name in _SLOW) for name, question in QUESTIONS.items()},
+    f"models/{MODEL}/check": _Check,
+    f"models/{MODEL}/promote": _Promote,
+    f"models/{MODEL}/rollback": _RollBack,
+    f"models/{MODEL}/approve": _Approve,
     "checkout": _CheckOut,
     "slice": _Slice,
     "parameters": _Parameters,
@@ -485,6 +266,5 @@ ROUTES: Final[dict[str, type[Route]]] = {
     "jobs/lock": _StartsLock,
     "jobs/create": _StartsCreate,
     r"jobs/([0-9a-f]{32})": _Job,
-    "standing": _Standing,
 }
 """Every address, under `API`."""
