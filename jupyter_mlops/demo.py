@@ -134,8 +134,7 @@ def _run(project: Project, known_at: str, say: Callable[[str], None]) -> None:
 
 
 def _promote(project: Project, registry: LocalRegistry, version: int, reason: str) -> None:
-    gates = project.settings.gates["production"]
-    registry.promote(f"{MODEL}/{version}", "production", gates=gates, reason=reason, by=project.user)
+    registry.promote(f"{MODEL}/{version}", "production", reason=reason, by=project.user)
 
 
 def _next(folder: Path) -> list[tuple[str, str]]:

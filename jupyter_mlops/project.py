@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ FOLDER: Final = ".mlops"
 CODE: Final = "JUPYTER_MLOPS_CODE"
 """The variable that tells a process of the code around it, where that is elsewhere; see `Project.code`."""
 _SETTINGS_LIMIT: Final = 1 << 20
+_T = TypeVar("_T")
 
 
 class ProjectMissing(MlopsError, FileNotFoundError):
@@ -37,6 +38,33 @@ class SettingsInvalid(MlopsError, ValueError):
     """The project's settings can not be read."""
 
     exit_code = 2
+
+
+Word = Literal["reason", "ticket"]
+"""What can be demanded of whoever does something with a model."""
+
+
+class Demands(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be said with whatever is done with models.
+
+    Attributes
+    ----------
+    register, approve
+        With each registration; with each approval, and where one is taken back.
+    promote, rollback
+        With each move of an alias, by alias; ``"*"`` for any other.
+    """
+
+    register: list[Word] = []
+    approve: list[Word] = []
+    promote: dict[str, list[Word]] = {}
+    rollback: dict[str, list[Word]] = {}
+
+    def of(self, act: str, alias: str = "") -> tuple[Word, ...]:
+        """What is to be said with an act; of a move, with that of an alias."""
+        if act in ("promote", "rollback"):
+            return tuple(_for_alias(getattr(self, act), alias) or ())
+        return tuple(getattr(self, act))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="kebab"):
@@ -53,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Megabytes of the files that one headless run leaves which a cache keeps, to put them back when they are gone.
     gates
         What `promote` demands of a model before an alias may point to it, by alias; ``"*"`` for any other.
+    demands
+        What is to be said with what is done with models: a ``reason``, a ``ticket``.
     targets
         Where notebooks can run, by name: a table of ``kind`` and what that kind of target can be told.
     cache
@@ -63,12 +93,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     keep_displays: bool = False
     keep_files_mb: int = 512
     gates: dict[str, list[str]] = {}
+    demands: Demands = Demands()
     targets: dict[str, dict[str, Any]] = {}
     cache: Literal["off", "cells"] = "off"
 
     def demanded(self, alias: str) -> tuple[str, ...]:
         """The gates that are set for an alias; none where nothing is said of it."""
-        return tuple(self.gates.get(alias, self.gates.get("*", ())))
+        return tuple(_for_alias(self.gates, alias) or ())
+
+
+def _for_alias(table: Mapping[str, _T], alias: str) -> _T | None:
+    """What a table says of an alias, which it may write with its ``@``; else of any other."""
+    named = {name.removeprefix("@"): said for name, said in table.items()}
+    return named.get(alias, named.get("*"))
 
 
 class Project:

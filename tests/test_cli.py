@@ -216,3 +216,24 @@ def test_a_version_is_approved_and_its_card_is_markdown(shell: Shell, project_fo
     shell("approve", "m/1", "--withdraw")
     assert "## Approved" not in shell("card", "m/1")[1]
     assert shell("card", "m/2")[0] == 3
+
+
+def test_what_the_settings_want_to_be_said_is_asked_for_in_a_shell(shell: Shell, project_folder: Path) -> None:
+    (project_folder / "pyproject.toml").write_text(
+        '[tool.jupyter-mlops.gates]\nproduction = ["not-pickle"]\n[tool.jupyter-mlops.demands]\n'
+        'register = ["ticket"]\napprove = ["reason"]\n'
+        'promote.production = ["reason", "ticket"]\nrollback.production = ["reason"]\n'
+    )
+    (project_folder / "m.json").write_text('{"learner": {}}')
+    assert shell("register", "m.json", "m", "--format", "json")[0] == 1
+    code, _, said = shell("register", "m.json", "m", "--format", "json", "-m", "a first", "--ticket", "OPS-1")
+    assert code == 0, said
+    for words, next_ in (
+        (("promote", "m/1", "production", "-m", "why"), "mlops promote m/1 production -m WHY --ticket ID"),
+        (("approve", "m/1"), "mlops approve m/1 -m WHY"),
+    ):
+        code, _, said = shell(*words)
+        assert code == 1
+        assert next_ in said
+    assert shell("promote", "m/1", "production", "-m", "why", "--ticket", "OPS-2")[0] == 0
+    assert "no ticket was given" in shell("models", "m")[1]

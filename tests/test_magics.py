@@ -75,6 +75,22 @@ def test_a_model_is_registered_from_its_cell(shell: Any) -> None:
     assert "LinearRegression" in run(shell, "%mlops lineage sums/1").text()
 
 
+def test_what_the_settings_want_to_be_said_is_asked_for_in_a_cell_too(shell: Any) -> None:
+    from jupyter_mlops import capture
+
+    run(shell, "from sklearn.linear_model import LinearRegression\nline = LinearRegression().fit([[0], [1]], [0, 1])")
+    root = capture.session().project.root
+    (root / "pyproject.toml").write_text('[tool.jupyter-mlops.demands]\nregister = ["reason", "ticket"]\n')
+    refused = shell.run_cell("%mlops register line lines --ticket OPS-1").error_in_exec
+    assert "lines was not registered: no reason was given" in str(refused)
+    refused = shell.run_cell("from jupyter_mlops import register_model\nregister_model(line, 'lines')").error_in_exec
+    assert "no reason and no ticket was given" in str(refused)
+    view = run(shell, "%mlops register line lines -m 'as was agreed' --ticket OPS-1")
+    assert view.title == "models:/lines/1"
+    move = capture.session().store.moves("models/lines")[-1].transition
+    assert (move.reason, [one.id for one in move.tickets]) == ("as was agreed", ["OPS-1"])
+
+
 def test_a_variable_that_is_not_there_is_named(shell: Any) -> None:
     result = shell.run_cell("x = 1\n%mlops register x sums --data nowhere")
     assert "'nowhere'" in str(result.error_in_exec)

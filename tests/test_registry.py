@@ -37,6 +37,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from jupyter_mlops import checks
+from jupyter_mlops.project import SettingsInvalid
 from jupyter_mlops.records import (
     Artifact,
     CellEnded,
@@ -46,10 +47,12 @@ from jupyter_mlops.records import (
     ModelVersion,
     Policy,
     RunStarted,
+    Ticket,
     Transition,
 )  # fmt: skip
 from jupyter_mlops.registry import (
     REVIEWED,
+    DemandUnmet,
     FormatRefused,
     GateRefused,
     LoadRefused,
@@ -737,6 +740,112 @@ def test_registering_and_rolling_back_are_for_tickets_too(registry, data):
     for version in (1, 2):
         registry.promote(f"m/{version}", "production", gates=["not-pickle"])
     assert [one.id for one in registry.rollback("m", "production", tickets=["OPS-2"]).tickets] == ["OPS-2"]
+
+
+DEMANDS = """
+[tool.jupyter-mlops.gates]
+production = ["signature"]
+[tool.jupyter-mlops.demands]
+register = ["ticket"]
+approve = ["reason"]
+promote = { "@production" = ["reason", "ticket"], "*" = ["reason"] }
+rollback = { production = ["reason"] }
+"""
+
+
+@pytest.fixture
+def strict(registry, data, tmp_path):
+    """A model with two versions, in a project that came to demand words then."""
+    for strength in (1.0, 2.0):
+        evaluated(registry, data, strength)
+    (tmp_path / "pyproject.toml").write_text(DEMANDS)
+    return registry
+
+
+@pytest.mark.parametrize(("reason", "tickets", "lacking"), [
+    ("", [], ["reason", "ticket"]), ("why", [], ["ticket"]), ("why", ["", " "], ["ticket"]),
+    (" \n", ["OPS-1"], ["reason"]), ("", [Ticket(id=" ")], ["reason", "ticket"]),
+])  # fmt: skip
+def test_a_promotion_that_does_not_say_what_is_demanded_is_refused_and_on_record(
+    strict, store, reason, tickets, lacking
+):
+    with pytest.raises(DemandUnmet) as raised:
+        strict.promote("m/1", "production", reason=reason, tickets=tickets)
+    assert raised.value.lacking == lacking
+    assert raised.value.exit_code == 1
+    assert raised.value.thing == f"m/1 may not be @production: no {' and no '.join(lacking)} was given"
+    assert raised.value.cause == "the project's settings demand a reason and a ticket of a promotion to @production"
+    assert raised.value.next == "mlops promote m/1 production -m WHY --ticket ID"
+    (move,) = [one.transition for one in strict.history("m", "production")]
+    assert (move.refused, move.lacking, move.checks, move.new) == (True, lacking, [], strict.get("m/1").digest)
+    policy = store.line(move.policy).record
+    assert (policy.demands, policy.checks) == (["reason", "ticket"], [{"gate": "signature"}])
+    assert store.head("models/m@production") is None
+    assert list(store.records(CheckResult)) == []
+    moved = strict.promote("m/1", "production", reason="the first", tickets=["OPS-1"])
+    assert (moved.refused, moved.lacking, moved.policy) == (False, [], move.policy)
+
+
+def test_what_is_demanded_of_an_alias_is_demanded_of_that_one_and_of_the_others_what_the_star_says(strict):
+    with pytest.raises(DemandUnmet, match="may not be @staging: no reason was given"):
+        strict.promote("m/1", "staging", gates=PASSING)
+    strict.promote("m/1", "staging", gates=PASSING, reason="to try it")
+    strict.promote("m/2", "staging", gates=PASSING, reason="to try it")
+    assert strict.rollback("m", "staging").reason == "rollback"  # nothing is said of that
+
+
+def test_a_rollback_that_does_not_say_why_where_it_should_is_refused_and_on_record(strict):
+    for version in (1, 2):
+        strict.promote(f"m/{version}", "production", reason="better", tickets=["OPS-1"])
+    with pytest.raises(DemandUnmet, match=r"m@production was not rolled back: no reason was given"):
+        strict.rollback("m", "production", tickets=["OPS-2"])
+    assert strict.get("m@production").version == 2
+    refused = strict.history("m", "production")[-1].transition
+    assert (refused.refused, refused.lacking, refused.reason) == (True, ["reason"], "")
+    strict.rollback("m", "production", reason="wrong at night")
+    assert strict.get("m@production").version == 1
+    with pytest.raises(NothingBefore):
+        strict.rollback("m", "production", reason="again")
+
+
+def test_a_registration_or_approval_that_does_not_say_what_is_demanded_is_refused_and_takes_nothing(
+    strict, store, data
+):
+    other, before = LogisticRegression(C=0.3).fit(*data), store.mark()
+    for known in (other, LogisticRegression(C=1.0).fit(*data)):
+        with pytest.raises(DemandUnmet, match="m was not registered: no ticket was given"):
+            strict.register(known, "m", reason="better")
+    for withdraw in (False, True):
+        with pytest.raises(DemandUnmet, match="no reason was given"):
+            strict.approve("m/1", by="bob", tickets=["OPS-1"], withdraw=withdraw)
+    assert store.mark() == before
+    assert strict.register(other, "m", reason="better", tickets=["OPS-3"])[0] == 3
+    move = store.moves("models/m")[-1].transition
+    assert (move.reason, [one.id for one in move.tickets]) == ("better", ["OPS-3"])
+    strict.approve("m/1", by="bob", reason="looked at it")
+    assert [one.by for _, one in strict.approvals(strict.get("m/1").digest)] == ["bob"]
+
+
+def test_settings_that_can_not_be_read_demand_everything_of_everybody(strict, store, data, tmp_path):
+    for wrong in ('promote = ["reason"]', 'approve = ["a word"]', "registre = []"):
+        (tmp_path / "pyproject.toml").write_text(f"[tool.jupyter-mlops.demands]\n{wrong}\n")
+        before = store.mark()
+        for act in (
+            lambda: strict.promote("m/1", "production", gates=PASSING, reason="r", tickets=["t"]),
+            lambda: strict.register(LogisticRegression(C=0.3).fit(*data), "m", reason="r", tickets=["t"]),
+            lambda: strict.approve("m/1", reason="r", tickets=["t"]),
+        ):
+            with pytest.raises(SettingsInvalid, match=r"pyproject\.toml can not be read"):
+                act()
+        assert store.mark() == before
+
+
+def test_gates_that_the_settings_demand_hold_for_python_too(strict, data):
+    evaluated(strict, data, 3.0, tickets=["OPS-1"])
+    (answer,) = strict.check("m/1", alias="production")
+    assert answer.check == "signature"
+    with pytest.raises(GateRefused, match="of 2 gates"):
+        strict.promote("m/1", "production", gates=["accuracy>=2"], reason="r", tickets=["t"])
 
 
 def test_an_approval_is_somebody_elses_last_word_on_exactly_that_version(registry, data):

@@ -107,6 +107,43 @@ def test_there_is_no_way_around_what_the_settings_demand_at_that_moment(lab: Lab
     assert [one["version"] for one in model(lab, shop)["aliases"]] == [2]
 
 
+def test_what_the_settings_want_to_be_said_is_told_to_pages_and_held_against_what_they_send(
+    lab: Lab, shop: Path
+) -> None:
+
+    def told() -> list[dict[str, Any]]:
+        answers = (model(lab, shop), lab.ask(API + "models", path=shop.name)[1])
+        return [{act: said for act, said in one["demands"].items() if said} for one in answers]
+
+    assert told() == [{}, {}]
+    demands = (
+        '[tool.jupyter-mlops.demands]\nregister = ["ticket"]\napprove = ["reason"]\n'
+        'promote = { "@production" = ["reason", "ticket"] }\nrollback = { "*" = ["reason"] }\n'
+    )
+    (shop / "pyproject.toml").write_text(GATES + demands)
+    assert told() == [
+        {"register": ["ticket"], "approve": ["reason"], "promote": {"production": ["reason", "ticket"]},
+         "rollback": {"*": ["reason"]}}
+    ] * 2  # fmt: skip
+    for verb, body in (
+        ("promote", {"version": 1, "alias": "production", "reason": "why"}),
+        ("promote", {"version": 1, "alias": "@production", "reason": " ", "tickets": ["OPS-1"]}),
+        ("approve", {"version": 1}), ("approve", {"version": 1, "withdraw": True}),
+    ):  # fmt: skip
+        status, refusal = act(lab, shop, verb, **body)
+        assert (status, refusal["kind"]) == (409, "DemandUnmet"), (verb, refusal)
+        assert "was given" in refusal["message"]
+        assert "the project's settings demand" in refusal["cause"]
+    for version in (1, 3):
+        assert act(lab, shop, "promote", version=version, alias="production", reason="why", tickets=["A"])[0] == 200
+    assert act(lab, shop, "rollback", alias="production", tickets=["A"])[0] == 409
+    assert act(lab, shop, "rollback", alias="production", reason="wrong")[0] == 200
+    (alias,) = model(lab, shop)["aliases"]
+    assert [(one["refused"], one["lacking"]) for one in alias["steps"]] == [
+        (False, []), (True, ["reason"]), (False, []), (False, []), (True, ["reason"]), (True, ["ticket"]),
+    ]  # fmt: skip
+
+
 def test_gates_are_asked_without_moving_anything(lab: Lab, shop: Path) -> None:
     status, answer = act(lab, shop, "check", version=2)
     assert (status, answer["passed"], answer["alias"]) == (200, False, "production")

@@ -190,7 +190,7 @@ def register_model(model: object, name: str, **options: Any) -> int:
     from jupyter_mlops.registry import LocalRegistry
 
     one = here()
-    registry = LocalRegistry(one.store, user=one.project.user)
+    registry = LocalRegistry(one.store, user=one.project.user, redactor=one.redactor)
     number, _ = registry.register(model, name, context=one.context(), **options)
     return int(number)
 

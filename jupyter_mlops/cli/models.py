@@ -33,11 +33,13 @@ if TYPE_CHECKING:
 )
 @click.option("--description", default="", help="What it is, for people.")
 @click.option("--tag", "tags", type=(str, str), multiple=True, metavar="KEY VALUE", help="A tag.")
+@click.option("-m", "--reason", default="", help="Why.")
 @click.option("--ticket", "tickets", multiple=True, help="A ticket this is for.")
 @here
 def register(
     place: Place, value: str, name: str, data: str | None, evaluation: str | None, format_: str | None,
-    trust: tuple[str, ...], description: str, tags: tuple[tuple[str, str], ...], tickets: tuple[str, ...],
+    trust: tuple[str, ...], description: str, tags: tuple[tuple[str, str], ...], reason: str,
+    tickets: tuple[str, ...],
 ) -> View:  # fmt: skip
     """Register VALUE (a variable in a cell, a file in a shell) as the next version of model NAME."""
     from jupyter_mlops import views
@@ -46,7 +48,7 @@ def register(
     model: Any = place.variable(value) if place.variables is not None and value in place.variables else Path(value)
     registered = place.registry.register(
         model, name, data=place.named(data), evaluation=place.named(evaluation), format=format_,
-        trust=trust, description=description, tags=dict(tags), tickets=tickets,
+        trust=trust, description=description, tags=dict(tags), reason=reason, tickets=tickets,
         context=session.context() if session else None,
     )  # fmt: skip
     return views.model_version(place.project, place.registry.get(f"{name}/{registered[0]}"), known=registered.existed)
@@ -108,7 +110,7 @@ def check_model(place: Place, model: str, gates: tuple[str, ...], alias: str, pa
     if panel:
         place.need_notebook("a panel")
     registry, title = place.registry, f"{model} for @{alias}"
-    found = registry.check(model, gates or place.project.settings.demanded(alias), alias=alias)
+    found = registry.check(model, gates, alias=alias)
     view = views.checks(found, title=title)
     if not panel:
         return view
@@ -206,10 +208,7 @@ def promote(
     from jupyter_mlops import views
 
     alias = alias.lstrip("@")
-    place.registry.promote(
-        model, alias, gates=(*place.project.settings.demanded(alias), *gates), reason=reason, tickets=tickets,
-        by=place.project.user,
-    )  # fmt: skip
+    place.registry.promote(model, alias, gates=gates, reason=reason, tickets=tickets, by=place.project.user)
     return views.moved(place.registry, model, alias)
 
 

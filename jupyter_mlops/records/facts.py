@@ -385,6 +385,8 @@ class Policy(Record, frozen=True, kw_only=True):
     approvals: int = 0
     by: str = ""
     reason: str = ""
+    demands: list[str] = []
+    """What is to be said with the promotion: ``reason``, ``ticket``."""
 
 
 class Transition(Record, frozen=True, kw_only=True):
@@ -403,6 +405,8 @@ class Transition(Record, frozen=True, kw_only=True):
     tickets: list[Ticket] = []
     checks: list[Digest] = []
     policy: Digest | None = None
+    lacking: list[str] = []
+    """What was to be said with it and was not (``reason``, ``ticket``): then it was refused."""
 
 
 KINDS: Final[Mapping[str, type[Record]]] = {

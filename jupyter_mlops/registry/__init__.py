@@ -6,7 +6,7 @@ A move is made after the bytes and facts it speaks of are on the disk, and of tw
 
 from __future__ import annotations
 
-from jupyter_mlops.registry.aliases import GateRefused, NothingBefore
+from jupyter_mlops.registry.aliases import DemandUnmet, GateRefused, NothingBefore
 from jupyter_mlops.registry.context import RunContext
 from jupyter_mlops.registry.formats import (
     REVIEWED,
@@ -20,6 +20,7 @@ from jupyter_mlops.registry.versions import ModelMissing, NameInvalid, VersionIn
 
 __all__ = [
     "REVIEWED",
+    "DemandUnmet",
     "Format",
     "FormatRefused",
     "GateRefused",

@@ -9,6 +9,7 @@ import msgspec
 
 from jupyter_mlops import checks
 from jupyter_mlops.errors import MlopsError
+from jupyter_mlops.project import Project, Settings
 from jupyter_mlops.records import CheckResult, Digest, ModelVersion, Policy, RecordInvalid, Ticket, Transition
 from jupyter_mlops.redact import Redactor
 from jupyter_mlops.registry.versions import (
@@ -31,6 +32,22 @@ class NothingBefore(MlopsError, LookupError):
     """An alias has pointed to nothing else yet."""
 
     exit_code = 1
+
+
+class DemandUnmet(MlopsError, RuntimeError):
+    """What the project's settings want to be said with an act was not said, and nothing was done.
+
+    Attributes
+    ----------
+    lacking
+        What was not said: ``reason``, ``ticket``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, thing: str, lacking: Sequence[str], *, cause: str, next: str) -> None:
+        super().__init__(thing, cause=cause, next=next)
+        self.lacking = list(lacking)
 
 
 class GateRefused(MlopsError, RuntimeError):
@@ -74,7 +91,7 @@ def _shown(text: object) -> str:
 
 
 class Aliases(Versions):
-    """Checks and promotes the models of a store.
+    """Checks and promotes the models of a store, as the settings of its project have it at that moment.
 
     Parameters
     ----------
@@ -89,6 +106,32 @@ class Aliases(Versions):
         self.user = user
         self._redactor = redactor or Redactor()
 
+    @property
+    def settings(self) -> Settings:
+        """What the project around the store sets, as it stands on the disk now."""
+        return Project(self.store.path.parent, store=self.store).settings
+
+    def _unmet(
+        self, act: str, reason: str, tickets: Sequence[Ticket], *, thing: str, command: str, alias: str = "",
+        besides: Sequence[str] = (),
+    ) -> DemandUnmet | None:  # fmt: skip
+        """What the settings, and others besides, want to be said with an act and was not; None: nothing is lacking."""
+        demanded = list(dict.fromkeys((*self.settings.demands.of(act, alias), *besides)))
+        said = {"reason": bool(reason.strip()), "ticket": bool(tickets)}
+        lacking = [one for one in demanded if not said[one]]
+        if not lacking:
+            return None
+        of = {
+            "register": "a registration", "approve": "an approval", "promote": f"a promotion to @{alias}",
+            "rollback": f"a rollback of @{alias}",
+        }[act]  # fmt: skip
+        words = {"reason": "-m WHY", "ticket": "--ticket ID"}
+        return DemandUnmet(
+            f"{thing}: no {' and no '.join(lacking)} was given", lacking,
+            cause=f"the project's settings demand a {' and a '.join(demanded)} of {of}",
+            next=" ".join([command, *(words[one] for one in demanded)]),
+        )  # fmt: skip
+
     # -- checking ------------------------------------------------------------------------------------------------
 
     def check(
@@ -99,13 +142,14 @@ class Aliases(Versions):
         Parameters
         ----------
         gates
-            As `checks.parse_gate` reads them; the alias's default where there are none.
+            As `checks.parse_gate` reads them; those that the settings demand for the alias where there are none.
         alias
-            What the gates are asked for, for the record.
+            What the gates are asked for, for the record; and whose gates they are where there are none.
         data
             ``(X, y)`` to evaluate this version and the alias's holder on, where no predictions were recorded.
         """
-        return [result for _, result in self._ask(self.get(ref), self._gates(gates)[0], data, by, alias=alias)]
+        asked = self._gates(gates or self.settings.demanded(alias))[0]
+        return [result for _, result in self._ask(self.get(ref), asked, data, by, alias=alias)]
 
     def tried(self, ref: str, gates: Sequence[checks.Check], *, alias: str = "") -> list[CheckResult]:
         """What a version would answer these gates; nothing is put on record."""
@@ -221,7 +265,7 @@ class Aliases(Versions):
         tickets: Sequence[str | Ticket] = (),
         reuse: bool = False,
     ) -> Transition:
-        """Point an alias to a version, if the version passes the alias's gates.
+        """Point an alias to a version, if the version passes the alias's gates and it is said what is to be said.
 
         The gates are asked of the version's line, which holds the digest of its bytes, and that line is what the alias
         then points to: what was checked is what is promoted. The alias moves only if it has not moved meanwhile.
@@ -229,14 +273,16 @@ class Aliases(Versions):
         Parameters
         ----------
         gates
-            What is demanded; with a `policy`, besides what that demands. Without either: signature, history and
-            not-pickle, which the recorded policy then says.
+            What is demanded besides what the settings, and a `policy`, demand. Where none of them says anything:
+            signature, history and not-pickle, which the recorded policy then says.
         reuse
             Take answers on record for this very line instead of asking again; gates that compare with an alias, or
             ask for approvals, are always asked.
 
         Raises
         ------
+        DemandUnmet
+            A reason or ticket is demanded and was not given. The refusal is on record; no gate was asked.
         GateRefused
             A gate was not passed. The refusal is on record, with its answers.
         RefConflict
@@ -246,15 +292,27 @@ class Aliases(Versions):
         target = f"models/{info.name}@{alias_name(alias)}"
         by = by or self.user
         taken, old = self.store.taken(target), self.store.head(target)
+        settings = self.settings
         demanded = [str(one["gate"]) for one in policy.checks if "gate" in one] if policy else []
-        asked, said = self._gates((*demanded, *gates))
+        asked, said = self._gates((*settings.demanded(alias), *demanded, *gates))
+        told = self._tickets(tickets)
+        unmet = self._unmet(
+            "promote", reason, told, alias=alias, besides=policy.demands if policy else (),
+            thing=f"{info.name}/{info.version} may not be @{alias}",
+            command=f"mlops promote {info.name}/{info.version} {alias}",
+        )  # fmt: skip
+        if unmet is not None:
+            self._record_refusal(target, Transition(
+                ref=target, old=old, new=info.digest, by=by, reason=self._clean(reason), refused=True, tickets=told,
+                policy=self._policy(alias, asked, said, policy, by, settings), lacking=unmet.lacking,
+            ))  # fmt: skip
+            raise unmet
         self.store.get(bytes_of(info))  # bytes that are lost or damaged get no name
         answers = self._answers(info, asked, data, by, alias=alias, reuse=reuse)
         move = Transition(
             ref=target, old=old, new=info.digest, by=by, reason=self._clean(reason),
-            refused=not all(result.passed for _, result in answers),
-            tickets=self._tickets(tickets),
-            checks=[digest for digest, _ in answers], policy=self._policy(alias, asked, said, policy, by),
+            refused=not all(result.passed for _, result in answers), tickets=told,
+            checks=[digest for digest, _ in answers], policy=self._policy(alias, asked, said, policy, by, settings),
         )  # fmt: skip
         if move.refused:
             self._record_refusal(target, move)
@@ -283,12 +341,16 @@ class Aliases(Versions):
         fresh = {result.check: (digest, result) for digest, result in self._ask(info, missing, data, by, alias=alias)}
         return [(known | fresh)[name] for name in dict.fromkeys(names)]
 
-    def _policy(self, alias: str, gates: Sequence[str], said: str, policy: Policy | None, by: str) -> Digest:
+    def _policy(
+        self, alias: str, gates: Sequence[str], said: str, policy: Policy | None, by: str, settings: Settings
+    ) -> Digest:
         """The line that says what was demanded; one that says the same already is used again."""
         wanted = policy or Policy(name=alias, checks=[{"gate": gate} for gate in gates], by=by, reason=said)
+        demands = dict.fromkeys((*settings.demands.of("promote", alias), *wanted.demands))
+        wanted = msgspec.structs.replace(wanted, demands=list(demands))
         for digest, _, known in self.store.records(Policy, limit=200):
-            if (known.name, known.checks, known.approvals, known.reason) == (
-                wanted.name, wanted.checks, wanted.approvals, wanted.reason,
+            if (known.name, known.checks, known.approvals, known.reason, known.demands) == (
+                wanted.name, wanted.checks, wanted.approvals, wanted.reason, wanted.demands,
             ):  # fmt: skip
                 return digest
         return self.store.append(wanted)
@@ -322,6 +384,8 @@ class Aliases(Versions):
         ------
         NothingBefore
             It has pointed to nothing else.
+        DemandUnmet
+            A reason or ticket is demanded and was not given. The refusal is on record.
         RefConflict
             Somebody else moved it meanwhile.
         """
@@ -337,6 +401,14 @@ class Aliases(Versions):
             ref=target, old=standing[-1], new=standing[-2], by=by or self.user,
             reason=self._clean(reason) or "rollback", tickets=self._tickets(tickets),
         )  # fmt: skip
+        unmet = self._unmet(
+            "rollback", reason, move.tickets, alias=alias, thing=f"{name}@{alias} was not rolled back",
+            command=f"mlops rollback {name} {alias}",
+        )  # fmt: skip
+        if unmet is not None:
+            refused = msgspec.structs.replace(move, refused=True, reason=self._clean(reason), lacking=unmet.lacking)
+            self._record_refusal(target, refused)
+            raise unmet
         self.store.move(target, move, expect=taken)
         return move
 
@@ -348,11 +420,24 @@ class Aliases(Versions):
         """Put on record that somebody approves exactly this version, or takes that back.
 
         What it is worth is for the gate ``approved`` to say; see `checks.gates.Approved`.
+
+        Raises
+        ------
+        DemandUnmet
+            A reason or ticket is demanded and was not given.
         """
         info = self.get(ref)
-        told = {"tickets": [one.id for one in self._tickets(tickets)]} if tickets else {}
+        told = self._tickets(tickets)
+        unmet = self._unmet(
+            "approve", reason, told,
+            thing=f"{info.name}/{info.version}: the approval was not {'taken back' if withdraw else 'put on record'}",
+            command=f"mlops approve {info.name}/{info.version}{' --withdraw' if withdraw else ''}",
+        )  # fmt: skip
+        if unmet is not None:
+            raise unmet
         result = CheckResult(
-            check=checks.APPROVAL, subject=info.digest, passed=not withdraw, evidence=told,
+            check=checks.APPROVAL, subject=info.digest, passed=not withdraw,
+            evidence={"tickets": [one.id for one in told]} if told else {},
             summary=self._clean(reason) or ("withdrawn" if withdraw else "approved"), by=by or self.user,
         )  # fmt: skip
         self.store.append(result)
@@ -367,7 +452,8 @@ class Aliases(Versions):
         return list(last.values())
 
     def _tickets(self, tickets: Sequence[str | Ticket]) -> list[Ticket]:
-        return [one if isinstance(one, Ticket) else Ticket(id=self._clean(str(one))) for one in tickets]
+        told = [one if isinstance(one, Ticket) else Ticket(id=self._clean(str(one).strip())) for one in tickets]
+        return [one for one in told if one.id.strip()]
 
     def _clean(self, text: str) -> str:
         return self._redactor.text(text)[0]

@@ -59,6 +59,7 @@ class LocalRegistry(Aliases):
         parameters: Mapping[str, Any] | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
+        reason: str = "",
         tickets: Sequence[str | Ticket] = (),
         trust: Iterable[str] = (),
         context: RunContext | None = None,
@@ -83,8 +84,8 @@ class LocalRegistry(Aliases):
             ``skops`` (for objects, unless given), ``onnx``, …; ``pickle`` runs code when it is loaded.
         metrics, parameters
             Besides those logged in the session's run.
-        tickets
-            What a new version is for.
+        reason, tickets
+            Why there is a new version, and what it is for; on record where it gets its number.
         trust
             Exact names of types of your own that a skops file may hold.
         force
@@ -103,8 +104,16 @@ class LocalRegistry(Aliases):
             The model was never fitted, or nobody knows the format.
         FormatRefused
             The model can not be kept in that format.
+        DemandUnmet
+            The project's settings demand a reason or ticket, and it was not given.
         """
         ref = f"models/{model_name(name)}"
+        told = self._tickets(tickets)
+        unmet = self._unmet(
+            "register", reason, told, thing=f"{name} was not registered", command=f"mlops register VARIABLE {name}"
+        )
+        if unmet is not None:
+            raise unmet
         bytes_, content, format_ = self._described(model, format, tuple(trust))
         maker = self._maker(model, content, context)
         training = (
@@ -142,7 +151,7 @@ class LocalRegistry(Aliases):
             baseline=self._baseline(training),
             requirements=self._requirements(model, context),
         )
-        return self._number(ref, record, self._tickets(tickets))
+        return self._number(ref, record, self._clean(reason), told)
 
     def _described(self, model: object, format: str | None, trust: tuple[str, ...]) -> tuple[Any, Artifact, str]:
         """How to keep a model's bytes (a call that does it), its content, and its format."""
@@ -272,13 +281,14 @@ class LocalRegistry(Aliases):
                 return Registered(move.number, move.transition.new, existed=True)
         return None
 
-    def _number(self, ref: str, record: ModelVersion, tickets: list[Ticket]) -> Registered:
+    def _number(self, ref: str, record: ModelVersion, reason: str, tickets: list[Ticket]) -> Registered:
         line = self.store.append(record)
         for _ in range(TRIES):
             taken = self.store.taken(ref)
             move = Transition(
-                ref=ref, old=self.store.head(ref), new=line, by=record.by, reason="registered", tickets=tickets
-            )
+                ref=ref, old=self.store.head(ref), new=line, by=record.by, reason=reason or "registered",
+                tickets=tickets,
+            )  # fmt: skip
             try:
                 number, _ = self.store.move(ref, move, expect=taken)
             except RefConflict:

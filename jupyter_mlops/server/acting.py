@@ -128,8 +128,7 @@ class Acting:
     def check(self, name: str, ask: sent.Check) -> Checked:
         """Ask a version gates."""
         alias = ask.alias.lstrip("@")
-        asked = ask.gates or self.project.settings.demanded(alias)
-        found = self.registry.check(f"{name}/{ask.version}", asked, alias=alias)
+        found = self.registry.check(f"{name}/{ask.version}", ask.gates, alias=alias)
         failed = [one.check for one in found if not one.passed]
         self._tell("model", "checked", model=name, version=ask.version, alias=alias, failed=failed)
         return Checked(
@@ -142,9 +141,8 @@ class Acting:
         facts: dict[str, Any] = {"model": name, "version": ask.version, "alias": alias}
         try:
             move = self.registry.promote(
-                f"{name}/{ask.version}", alias, gates=(*self.project.settings.demanded(alias), *ask.gates),
-                reason=ask.reason, tickets=_said(ask.tickets),
-            )  # fmt: skip
+                f"{name}/{ask.version}", alias, gates=ask.gates, reason=ask.reason, tickets=ask.tickets
+            )
         except GateRefused as refused:
             failed = [one.check for one in refused.results if not one.passed]
             self._tell("model", "refused", **facts, **_of(refused.transition), failed=failed)
@@ -154,7 +152,7 @@ class Acting:
     def rollback(self, name: str, ask: sent.RollBack) -> Moved:
         """Point an alias back to what it pointed to before."""
         alias = ask.alias.lstrip("@")
-        move = self.registry.rollback(name, alias, reason=ask.reason, tickets=_said(ask.tickets))
+        move = self.registry.rollback(name, alias, reason=ask.reason, tickets=ask.tickets)
         return self._moved("rolled back", name, alias, move)
 
     def _moved(self, action: str, name: str, alias: str, move: Any) -> Moved:
@@ -167,7 +165,7 @@ class Acting:
     def approve(self, name: str, ask: sent.Approve) -> Approved:
         """Put an approval of a version on record, or take it back."""
         result = self.registry.approve(
-            f"{name}/{ask.version}", reason=ask.reason, tickets=_said(ask.tickets), withdraw=ask.withdraw
+            f"{name}/{ask.version}", reason=ask.reason, tickets=ask.tickets, withdraw=ask.withdraw
         )
         self._tell("model", "withdrawn" if ask.withdraw else "approved", model=name, version=ask.version,
                    reason=result.summary, tickets=result.evidence.get("tickets", []))  # fmt: skip
@@ -208,10 +206,6 @@ class Acting:
             cells=sum(cell["cell_type"] == "code" for cell in made.book["cells"]),
             files=[one.name for one in made.slice.files], unseeded=list(made.slice.unseeded),
         )  # fmt: skip
-
-
-def _said(tickets: list[str]) -> list[str]:
-    return [one.strip() for one in tickets if one.strip()]
 
 
 def _of(move: Any) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def _models(asked: Asked) -> Any:
     """All models."""
     from jupyter_mlops.server import models
 
-    return models.models(asked.reading.store)
+    return models.models(asked.reading.project)
 
 
 def _model(asked: Asked, name: str) -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from jupyter_mlops import views
 from jupyter_mlops.checks import APPROVAL, DEFAULT_GATES
-from jupyter_mlops.project import Project, SettingsInvalid
+from jupyter_mlops.project import Demands, Project, Settings, SettingsInvalid
 from jupyter_mlops.records import Artifact, CheckResult, Digest, Gap, RecordInvalid, Ticket, Transition
 from jupyter_mlops.registry import LocalRegistry, VersionInfo
 from jupyter_mlops.server.answers import Refusal
@@ -17,6 +17,8 @@ from jupyter_mlops.store import NotFound
 
 if TYPE_CHECKING:
     from jupyter_mlops.store import Move, Store
+
+_Said = TypeVar("_Said", bound=str)
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +33,10 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Models(msgspec.Struct, frozen=True, kw_only=True):
-    """All models."""
+    """All models; `demands` as in `ModelDetail`."""
 
     models: list[ModelRow]
+    demands: Demands
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +85,7 @@ class VersionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A move of an alias, or a refusal: from which version to which, by whom, why, and what was asked."""
+    """A move of an alias, or a refusal: from which version to which, by whom, why, what was asked and not said."""
 
     time: str
     old: int | None
@@ -92,6 +95,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     tickets: list[Ticket]
     checks: list[Answered]
+    lacking: list[str]
 
 
 class AliasRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,8 +115,10 @@ class ModelDetail(msgspec.Struct, frozen=True, kw_only=True):
         The gates that the project's settings demand, by alias; ``*`` stands for any other.
     default
         What is demanded where they say nothing.
+    demands
+        What they want to be said with what is done; of moves, by alias like `policy`.
     unreadable
-        Why the settings can not be read, where that is so: nothing can be promoted then.
+        Why the settings can not be read, where that is so: nothing can be done then.
     """
 
     name: str
@@ -120,6 +126,7 @@ class ModelDetail(msgspec.Struct, frozen=True, kw_only=True):
     aliases: list[AliasRow]
     policy: dict[str, list[str]]
     default: list[str]
+    demands: Demands
     unreadable: str
 
 
@@ -139,9 +146,9 @@ MODELS: Final = (Models, ModelDetail, Card, GateRefusal)
 """What the pages' types are made of, besides the answers."""
 
 
-def models(store: Store) -> Models:
+def models(project: Project) -> Models:
     """All models."""
-    registry = LocalRegistry(store)
+    registry = LocalRegistry(project.store)
     rows = []
     for name in registry.models():
         versions = registry.versions(name)
@@ -154,7 +161,7 @@ def models(store: Store) -> Models:
                     aliases=aliases,
                 )
             )  # fmt: skip
-    return Models(models=rows)
+    return Models(models=rows, demands=_demands(_settings(project)[0]))
 
 
 def model(project: Project, name: str) -> ModelDetail:
@@ -192,10 +199,11 @@ def model(project: Project, name: str) -> ModelDetail:
         )
         for one in reversed(versions)
     ]  # fmt: skip
-    policy, unreadable = _policy(project)
+    settings, unreadable = _settings(project)
     return ModelDetail(
-        name=name, versions=rows, aliases=aliases, policy=policy, default=list(DEFAULT_GATES), unreadable=unreadable
-    )
+        name=name, versions=rows, aliases=aliases, policy=_plain(settings.gates), default=list(DEFAULT_GATES),
+        demands=_demands(settings), unreadable=unreadable,
+    )  # fmt: skip
 
 
 def card(project: Project, ref: str) -> Card:
@@ -209,12 +217,22 @@ def card(project: Project, ref: str) -> Card:
     return Card(markdown=views.card(project, LocalRegistry(project.store).get(ref)).text())
 
 
-def _policy(project: Project) -> tuple[dict[str, list[str]], str]:
-    """What the project's settings demand as they are now, or why that can not be read."""
+def _settings(project: Project) -> tuple[Settings, str]:
+    """What the project's settings are now, or why that can not be read."""
     try:
-        return Project(project.root, store=project.store).settings.gates, ""
+        return Project(project.root, store=project.store).settings, ""
     except SettingsInvalid as error:
-        return {}, str(error)
+        return Settings(), str(error)
+
+
+def _demands(settings: Settings) -> Demands:
+    found = settings.demands
+    return msgspec.structs.replace(found, promote=_plain(found.promote), rollback=_plain(found.rollback))
+
+
+def _plain(table: dict[str, list[_Said]]) -> dict[str, list[_Said]]:
+    """What is set by alias, whose names may be written with an ``@``."""
+    return {alias.removeprefix("@"): said for alias, said in table.items()}
 
 
 def _step(store: Store, move: Move, numbers: dict[Digest, int]) -> Step:
@@ -222,7 +240,7 @@ def _step(store: Store, move: Move, numbers: dict[Digest, int]) -> Step:
     return Step(
         time=move.time, old=numbers.get(step.old) if step.old else None,
         new=numbers.get(step.new) if step.new else None, refused=step.refused, by=step.by, reason=step.reason,
-        tickets=step.tickets, checks=results(store, step.checks),
+        tickets=step.tickets, checks=results(store, step.checks), lacking=step.lacking,
     )  # fmt: skip
 
 

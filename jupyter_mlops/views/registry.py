@@ -79,7 +79,9 @@ def _history(alias: str, moves: Sequence[Any], versions: Mapping[Digest, int]) -
         old, new = (str(versions.get(digest, short(digest))) if digest else "—" for digest in (step.old, step.new))
         verdict = Mark("refused", "bad") if step.refused else Mark("moved", "good")
         tickets = " ".join(ticket.id for ticket in step.tickets)
-        rows.append((verdict, f"{old} → {new}", when(move.time), step.by, step.reason, tickets))
+        lacking = [f"no {' and no '.join(step.lacking)} was given"] if step.lacking else []
+        why = ": ".join([*lacking, *([step.reason] if step.reason else [])])
+        rows.append((verdict, f"{old} → {new}", when(move.time), step.by, why, tickets))
     return Table((f"@{alias}", "version", "when", "who", "why", "tickets"), rows)
 
 

@@ -14,7 +14,8 @@ export interface IField {
   known?: string[];
   /** More than a line, or something to tick. */
   kind?: 'text' | 'tick';
-  required?: boolean;
+  /** Whether it has to be given; where that hangs on what else is, the project's settings have it so. */
+  required?: boolean | ((given: Given) => boolean);
   /** What a browser holds it against, and what it says where that does not fit. */
   pattern?: string;
   hint?: string;
@@ -97,6 +98,8 @@ export function Act(props: IActProps): JSX.Element {
           key={field.name}
           id={`${id}-${field.name}`}
           field={field}
+          required={typeof field.required === 'function' ? field.required(given) : field.required}
+          trans={trans}
           value={given[field.name]}
           set={value => {
             setGiven(before => ({ ...before, [field.name]: value }));
@@ -128,15 +131,19 @@ export function Act(props: IActProps): JSX.Element {
 interface IFieldProps {
   id: string;
   field: IField;
+  required?: boolean;
+  trans: TranslationBundle;
   value: string;
   set: (value: string) => void;
 }
 
-function Field({ id, field, value, set }: IFieldProps): JSX.Element {
+function Field({ id, field, required, trans, value, set }: IFieldProps): JSX.Element {
+  const demanded = required === true && typeof field.required === 'function';
+  const hint = demanded ? trans.__('The project’s settings demand it') : field.hint;
   const common = {
     id,
-    required: field.required,
-    'aria-describedby': field.hint ? `${id}-hint` : undefined
+    required,
+    'aria-describedby': hint ? `${id}-hint` : undefined
   };
   if (field.kind === 'tick') {
     return (
@@ -184,9 +191,9 @@ function Field({ id, field, value, set }: IFieldProps): JSX.Element {
           ))}
         </datalist>
       )}
-      {field.hint && (
+      {hint && (
         <span id={`${id}-hint`} className="jp-mlops-dim">
-          {field.hint}
+          {hint}
         </span>
       )}
     </div>

@@ -2,12 +2,12 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { Act, IField, tickets } from './acts';
+import { Act, Given, IField, tickets } from './acts';
 import { useRecord } from './asking';
 import { Difference } from './difference';
 import { Gates } from './gates';
 import { Facts, Gaps, Section, Waiting } from './parts';
-import { AliasRow, ModelDetail, ModelRow, Step, VersionRow } from './records';
+import { AliasRow, Demands, ModelDetail, ModelRow, Step, VersionRow } from './records';
 import { MODEL, registration, VARIABLE } from './register';
 import type { ITab, ITabProps } from './tabs';
 import { bytes, clean, flat, moment, short, when } from './words';
@@ -49,6 +49,7 @@ function Models(props: ITabProps): JSX.Element {
         <Register
           {...props}
           name=""
+          demands={found.demands}
           close={() => {
             setRegistering(false);
             focus();
@@ -123,7 +124,9 @@ function RegisterButton(props: ITabProps & { start: () => void }): JSX.Element {
 }
 
 /** Has the kernel register a variable, with the words that a cell would have. */
-function Register(props: ITabProps & { name: string; close: () => void }): JSX.Element {
+function Register(
+  props: ITabProps & { name: string; demands?: Demands; close: () => void }
+): JSX.Element {
   const { book, trans, close } = props;
   const own = book.link.hello?.run;
   const made = new Set<string>();
@@ -173,7 +176,7 @@ function Register(props: ITabProps & { name: string; close: () => void }): JSX.E
           pattern: '\\s*([^,=]+=[^,]*(,\\s*[^,=]+=[^,]*)*)?',
           hint: trans.__('As stage=trial, team=ops')
         },
-        { name: 'tickets', label: trans.__('Tickets') }
+        ...why(trans, () => props.demands?.register)
       ]}
       act={async given => {
         const said = await book.link.run(
@@ -183,6 +186,7 @@ function Register(props: ITabProps & { name: string; close: () => void }): JSX.E
             data: given.data,
             description: given.description,
             tags: given.tags,
+            reason: given.reason,
             tickets: tickets(given.tickets)
           })
         );
@@ -261,7 +265,9 @@ function Model(props: ITabProps & { name: string; close: () => void }): JSX.Elem
         {more && (
           <>
             <RegisterButton {...props} start={() => setWish({ verb: 'register' })} />
-            {wish?.verb === 'register' && <Register {...more} close={() => more.setWish(null)} />}
+            {wish?.verb === 'register' && (
+              <Register {...more} demands={more.model.demands} close={() => more.setWish(null)} />
+            )}
             {more.model.aliases.map(alias => (
               <Alias key={alias.alias} alias={alias} {...more} />
             ))}
@@ -329,6 +335,8 @@ function StepBody({ step, trans }: { step: Step; trans: TranslationBundle }): JS
         {step.tickets.length > 0 && ` · ${step.tickets.map(one => clean(one.id)).join(' ')}`}
       </div>
       {step.reason && <div>{clean(step.reason)}</div>}
+      {step.lacking?.includes('reason') && <div>{trans.__('No reason was given')}</div>}
+      {step.lacking?.includes('ticket') && <div>{trans.__('No ticket was given')}</div>}
       {step.checks.length > 0 && <Gates gates={step.checks} trans={trans} open={step.refused} />}
     </>
   );
@@ -497,12 +505,16 @@ function Verbs(props: IModelProps & { version: VersionRow }): JSX.Element {
   );
 }
 
+/** What is set for an alias, or for any other. */
+function ofAlias<T>(table: Record<string, T[]> | undefined, alias: string): T[] | undefined {
+  const known = new Map(Object.entries(table ?? {})); // an older kernel tells of none
+  return known.get(alias.trim().replace(/^@/, '')) ?? known.get('*');
+}
+
 /** The gates that an alias demands, as the project's settings have it. */
 function demanded(model: ModelDetail, alias: string, trans: TranslationBundle): React.ReactNode {
   const name = alias.trim().replace(/^@/, '');
-  const own = Object.prototype.hasOwnProperty;
-  const key = own.call(model.policy, name) ? name : '*';
-  const set = own.call(model.policy, key) ? model.policy[key] : null;
+  const set = ofAlias(model.policy, alias);
   const gates = (set?.length ? set : model.default).map(clean).join(', ');
   return set?.length
     ? trans.__('@%1 demands: %2', clean(name), gates)
@@ -525,10 +537,12 @@ function aliasField(model: ModelDetail, trans: TranslationBundle): IField {
   };
 }
 
-function why(trans: TranslationBundle): IField[] {
+/** Why something is done, and what for; of these the project's settings may demand some. */
+function why(trans: TranslationBundle, demanded: (given: Given) => string[] | undefined): IField[] {
+  const demands = (word: string) => (given: Given) => demanded(given)?.includes(word) ?? false;
   return [
-    { name: 'reason', label: trans.__('Reason'), kind: 'text' },
-    { name: 'tickets', label: trans.__('Tickets') }
+    { name: 'reason', label: trans.__('Reason'), kind: 'text', required: demands('reason') },
+    { name: 'tickets', label: trans.__('Tickets'), required: demands('ticket') }
   ];
 }
 
@@ -570,7 +584,10 @@ function Promote(props: IModelProps & { version: VersionRow }): JSX.Element {
       trans={trans}
       title={trans.__('Promote version %1', version.version)}
       verb={trans.__('Promote')}
-      fields={[aliasField(model, trans), ...why(trans)]}
+      fields={[
+        aliasField(model, trans),
+        ...why(trans, given => ofAlias(model.demands?.promote, given.alias))
+      ]}
       note={given => demanded(model, given.alias, trans)}
       act={async given => {
         try {
@@ -597,7 +614,7 @@ function RollBack(props: IModelProps & { alias: AliasRow }): JSX.Element {
       trans={trans}
       title={trans.__('Roll back @%1', clean(alias.alias))}
       verb={trans.__('Roll back')}
-      fields={why(trans)}
+      fields={why(trans, () => ofAlias(props.model.demands?.rollback, alias.alias))}
       note={() =>
         trans.__('It is pointed to the version it pointed to before; no gate is asked for that.')
       }
@@ -626,7 +643,7 @@ function Approve(props: IModelProps & { version: VersionRow; withdraw: boolean }
           : trans.__('Approve version %1', version.version)
       }
       verb={withdraw ? trans.__('Withdraw') : trans.__('Approve')}
-      fields={why(trans)}
+      fields={why(trans, () => props.model.demands?.approve)}
       note={() =>
         trans.__(
           'An approval is bound to exactly this version. The gate “approved” asks for one by somebody other than who registered it.'

@@ -201,6 +201,14 @@ export interface CreateEnvironment {
   download?: boolean;
 }
 
+/** What is to be said with whatever is done with models. */
+export interface Demands {
+  register?: ('reason' | 'ticket')[];
+  approve?: ('reason' | 'ticket')[];
+  promote?: Record<string, ('reason' | 'ticket')[]>;
+  rollback?: Record<string, ('reason' | 'ticket')[]>;
+}
+
 /** What is different between two things of one kind. */
 export interface DifferenceAnswer {
   kind: string;
@@ -398,6 +406,7 @@ export interface ModelDetail {
   aliases: AliasRow[];
   policy: Record<string, string[]>;
   default: string[];
+  demands: Demands;
   unreadable: string;
 }
 
@@ -411,9 +420,10 @@ export interface ModelRow {
   aliases: Record<string, number>;
 }
 
-/** All models. */
+/** All models; `demands` as in `ModelDetail`. */
 export interface Models {
   models: ModelRow[];
+  demands: Demands;
 }
 
 /** Where an alias points now, and where it did before; who moved it, and what was asked. */
@@ -639,7 +649,7 @@ export interface StandingAnswer {
   mark: string;
 }
 
-/** A move of an alias, or a refusal: from which version to which, by whom, why, and what was asked. */
+/** A move of an alias, or a refusal: from which version to which, by whom, why, what was asked and not said. */
 export interface Step {
   time: string;
   old: number | null;
@@ -649,6 +659,7 @@ export interface Step {
   reason: string;
   tickets: Ticket[];
   checks: Answered[];
+  lacking: string[];
 }
 
 /** What a run stood in when it was last seen. */

@@ -8,6 +8,7 @@ export interface IRegistration {
   description: string;
   /** As `stage=trial, team=ops`. */
   tags: string;
+  reason: string;
   tickets: string[];
 }
 
@@ -31,6 +32,9 @@ export function registration(of: IRegistration): string {
     if (key.trim()) {
       words.push('--tag', key.trim(), rest.join('=').trim());
     }
+  }
+  if (of.reason.trim()) {
+    words.push('--reason', of.reason.trim());
   }
   for (const ticket of of.tickets) {
     words.push('--ticket', ticket);

@@ -201,6 +201,47 @@ def test_versions_are_approved_compared_and_copied_as_a_card(desk: Desk) -> None
     assert (desk.problems, desk.strays) == ([], [])
 
 
+def test_a_form_wants_what_the_settings_want_to_be_said_of_that_alias_and_what_is_refused_is_shown(desk: Desk) -> None:
+    shop(desk.folder)
+    demands = '[tool.jupyter-mlops.demands]\nregister = ["ticket"]\npromote.production = ["reason", "ticket"]\n'
+    (desk.folder / "pyproject.toml").write_text(GATES + demands)
+    desk.write("shop.ipynb", load=LOAD, value="x = 1")
+    desk.open("shop.ipynb")
+    panel = models_of(desk)
+    desk.run("load")
+    panel.get_by_role("button", name="Register a model…").click()
+    form = panel.get_by_role("form", name="Register a model")
+    form.get_by_role("textbox", name="Tickets").and_(desk.page.locator(":required")).wait_for()
+    form.get_by_role("textbox", name="Reason").and_(desk.page.locator(":optional")).wait_for()
+    form.get_by_role("button", name="Cancel").click()
+    panel.get_by_role("button", name="churn").click()
+    model = panel.get_by_role("region", name="Model churn")
+    model.get_by_role("group", name="What can be done with version 3").get_by_text("Promote…").click()
+    form = model.get_by_role("form", name="Promote version 3")
+    reason, tickets = (form.get_by_role("textbox", name=name) for name in ("Reason", "Tickets"))
+    for field in (reason, tickets):
+        field.and_(desk.page.locator(":required")).wait_for()
+    assert form.get_by_text("The project’s settings demand it").count() == 2
+    usable(desk, "demanded")
+    form.get_by_label("Alias").fill("staging")
+    for field in (reason, tickets):
+        field.and_(desk.page.locator(":optional")).wait_for()
+    form.get_by_label("Alias").fill("@production")
+    reason.fill("better")
+    form.get_by_role("button", name="Promote").click()
+    assert desk.page.evaluate("document.activeElement.validity.valueMissing")  # nothing was sent
+    # a browser takes a blank for something: the registry does not
+    tickets.fill(" ")
+    form.get_by_role("button", name="Promote").click()
+    form.get_by_role("alert").get_by_text("churn/3 may not be @production: no ticket was given").wait_for()
+    model.get_by_text("No ticket was given", exact=True).wait_for()
+    desk.look("lacking")
+    tickets.fill("OPS-9")
+    form.get_by_role("button", name="Promote").click()
+    form.get_by_text("@production points to version 3 now.").wait_for()
+    assert (desk.problems, desk.strays) == ([], [])
+
+
 def test_cell_runs_are_compared_sliced_and_checked_out(desk: Desk) -> None:
     (desk.folder / "rows.csv").write_text("a\n1\n2\n")
     path = desk.write(
