@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -14,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from jupyter_mlops import cli, compare
 from jupyter_mlops.compare import Change, Difference, TableDifference, tables, values
 from jupyter_mlops.errors import WrongUse
+from jupyter_mlops.fingerprints import fingerprint
 from jupyter_mlops.pipelines import run_notebook
 from jupyter_mlops.project import Project
 
@@ -131,6 +134,75 @@ def test_containers_differ_where_their_parts_do() -> None:
     )
 
 
+def test_rows_that_stand_in_another_order_and_labels_are_differences(people: pd.DataFrame) -> None:
+    named = people.set_index("name", drop=False).iloc[[0, 1, 3]]
+    found = tables(named, named.iloc[::-1])
+    assert (found.matched, found.rows, found.moved) == ("index", (0, 0, 0), True)
+    assert found
+    assert not tables(named, named.iloc[::-1], key=["id"]), "whoever names a key asks for rows wherever they stand"
+
+    doubled = named.set_axis(["x", "x", "y"])
+    assert not tables(doubled, doubled.copy())
+    assert tables(doubled, named.set_axis(["x", "x", "z"])).changed == {"(index)": 1}
+    twice = people.assign(name="x").set_index("name", drop=False)  # a label of the rows and a column have one name
+    assert tables(twice, twice.assign(height=0.0)).changed == {"height": 4}
+    assert tables(named, named.rename_axis("who")).added == ("(index) who",)
+    assert tables(named, named.rename_axis("who")).removed == ("(index) name",)
+
+
+def test_what_no_row_shows_is_a_difference_and_what_nobody_can_tell_is_none() -> None:
+    old = pd.DataFrame({"a": pd.Categorical(["x", "y"], categories=["x", "y", "z"])})
+    new = pd.DataFrame({"a": pd.Categorical(["x", "y"], categories=["z", "y", "x"])})
+    assert not tables(old, new)
+    assert [change.what for change in values(old, new).changes] == ["content"]
+    assert not values({"a": 1, "b": 2}, {"b": 2, "a": 1})
+
+    found = values({"rows": iter([1])}, {"rows": iter([1])})
+    assert not found
+    assert found.unknown[0].startswith("['rows'] has no digest")
+
+
+def test_containers_that_hold_themselves_or_one_part_many_times_are_compared() -> None:
+    one: list[Any] = [1]
+    one.append(one)
+    other: list[Any] = [2]
+    other.append(other)
+    assert Change("value", "[0]", "1", "2") in values(one, other).changes
+    first: list[Any] = [1]
+    second: list[Any] = [2]
+    for _ in range(40):
+        first, second = [first, first], [second, second]
+    assert [change.what for change in values(first, second).changes] == ["value"]
+    many = values(list(range(2000)), list(range(1, 2001)))
+    assert len(many.changes) == 1000
+    assert many.unknown == ("only the first 1,000 differences are told",)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda frame: frame.set_index("a"),
+        lambda frame: frame.iloc[::-1],
+        lambda frame: frame.assign(a=frame["a"].astype("float64")),
+        lambda frame: frame.rename_axis("rows"),
+        lambda frame: frame.rename_axis("columns", axis=1),
+        lambda frame: frame.set_axis([5, 6, 7]),
+        lambda frame: frame.set_axis(pd.RangeIndex(1, 4)),
+        lambda frame: frame.astype({"c": "object"}),
+        lambda frame: frame.assign(b=[None, "y", "z"]),
+    ],
+)
+def test_values_of_one_type_differ_exactly_where_their_fingerprints_do(make: Callable[[Any], Any]) -> None:
+    frame = pd.DataFrame(
+        {"a": [1, 2, 3], "b": ["x", "y", "z"], "c": pd.Categorical(["p", "q", "p"]),
+         "d": pd.date_range("2020", periods=3, tz="UTC")}
+    )  # fmt: skip
+    new = make(frame.copy())
+    assert fingerprint(new).digest != fingerprint(frame).digest
+    assert values(frame, new)
+    assert not values(new, make(frame.copy()))
+
+
 column = st.lists(st.one_of(st.none(), st.integers(-3, 3), st.text("ab", max_size=2)), min_size=1, max_size=8)
 
 
@@ -178,6 +250,22 @@ def test_two_runs_differ_in_parameters_metrics_and_the_cells_that_tell_why(proje
     assert Change("metric", "total", 6, 9) in found.changes
     assert any("what it made" in cell.differs and "to_csv" in cell.source for cell in found.cells)
     assert not compare.runs(project.store, new, new)
+
+
+def test_what_has_no_digest_on_record_is_said_not_to_be_compared(project_folder: Path) -> None:
+    book = nbformat.v4.new_notebook()
+    book.cells = [nbformat.v4.new_code_cell("rows = (row for row in range(3))")]
+    nbformat.write(book, project_folder / "book.ipynb")
+    project = Project.open(project_folder)
+    for _ in range(2):
+        run_notebook(project_folder / "book.ipynb", project=project)
+    new, old = project.store.runs(limit=2)
+    cells = [project.store.cell_runs(run=one.id)[0] for one in (old, new)]
+    for found in (compare.runs(project.store, old, new), compare.cell_runs(project.store, *cells)):
+        assert not found
+        assert [reason.partition(":")[0] for reason in found.unknown] == ["rows has no digest"]
+    answer = cli.call(["diff", *(one.id for one in (old, new))], cli.Place())
+    assert "Not compared: rows has no digest" in answer.text()
 
 
 def test_two_versions_on_record_differ_by_column_and_by_the_rows_of_kept_bytes(project: Project) -> None:

@@ -31,6 +31,7 @@ from jupyter_mlops.records import (
     RunStarted,
     Ticket,
     digest_of,
+    short,
 )
 from jupyter_mlops.registry import GateRefused, LocalRegistry, RunContext
 from jupyter_mlops.store import Store
@@ -279,7 +280,7 @@ def test_runs_are_compared_side_by_side_with_the_first(lab: Lab, sweeping: list[
     assert base64.b64decode(answer["shown"][2]["plots"][0]["data"]).endswith(b"\n\x07")
     assert answer["unknown"] == []
     _, answer = lab.ask(API + "compare", path="sweeping", runs=f"{sweeping[1]},{sweeping[4]}")
-    assert answer["unknown"] == ["the environment of run 2 is not on record"]
+    assert answer["unknown"] == [f"the environment of {short(sweeping[4])} is not on record"]
     assert ("parameter", "depth", [3, None]) in [(one["what"], one["name"], one["values"]) for one in answer["aspects"]]
 
 

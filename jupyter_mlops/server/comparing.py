@@ -115,15 +115,10 @@ def compared(reading: Reading, digests: Sequence[Digest]) -> Compared:
     runs = [store.run(digest) for digest in digests]
     cells = [store.cell_runs(run=run.id, newest_first=False) for run in runs]
     found = [compare.runs(store, runs[0], other) for other in runs[1:]]
-    unknown = [
-        f"the environment of run {place + 1} is not on record"
-        for place, own in enumerate(cells)
-        if not own or own[-1].environment is None
-    ]
-    unknown += [reason for one in found for reason in one.unknown]
+    unknown = dict.fromkeys(reason for one in found for reason in one.unknown)
     return Compared(
         runs=reading.measured(runs), aspects=_aspects(found), cells=list(_cells(store, found, cells)),
-        shown=[_shown(store, own) for own in cells], unknown=list(dict.fromkeys(unknown)),
+        shown=[_shown(store, own) for own in cells], unknown=list(unknown),
     )  # fmt: skip
 
 

@@ -77,6 +77,8 @@ def _table(found: compare.TableDifference) -> list[Block]:
     columns += [(Mark("−", "bad"), name, "", "") for name in found.removed]
     columns += [("~", name, old, new) for name, old, new in found.retyped]
     columns += [("~", "order of columns", "", "")] if found.reordered else []
+    if found.moved:
+        blocks.append(Text("The rows stand in another order."))
     if columns:
         blocks.append(Table(("", "column", "before", "after"), columns))
     added, removed, changed = found.rows
