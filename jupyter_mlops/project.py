@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FOLDER: Final = ".mlops"
 CODE: Final = "JUPYTER_MLOPS_CODE"
 """The variable that tells a process of the code around it, where that is elsewhere; see `Project.code`."""
+ON_BEHALF_OF: Final = "JUPYTER_MLOPS_ON_BEHALF_OF"
+"""The variable that tells a process for whom a server started it; see `Project.on_behalf_of`."""
 _SETTINGS_LIMIT: Final = 1 << 20
 _T = TypeVar("_T")
 
@@ -219,6 +221,15 @@ class Project:
             return getpass.getuser()
         except (OSError, KeyError):  # a container's numeric user has no name
             return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+
+    @property
+    def on_behalf_of(self) -> str:
+        """The server's user who had this process started, as the server knows them, secrets masked; else empty.
+
+        It says nothing of who this process runs as: that is `user`.
+        """
+        told = self.environ.get(ON_BEHALF_OF, "")
+        return self.redactor().text(told[:200])[0] if told else ""
 
     @property
     def headless(self) -> bool:

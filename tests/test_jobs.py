@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from labs import REPOSITORY, Lab
 
 from jupyter_mlops.errors import WrongUse
 from jupyter_mlops.pipelines import read_parameters_file
-from jupyter_mlops.project import Project
+from jupyter_mlops.project import ON_BEHALF_OF, Project
 from jupyter_mlops.records import CellEnded, CellStarted, Environment, Package, RunStarted
 from jupyter_mlops.server.environments import ENVIRONMENTS
 from jupyter_mlops.server.handling import Outside, Projects
@@ -283,6 +284,56 @@ def test_words_of_an_order_are_never_options_and_paths_never_lead_out(lab: Lab) 
     assert lab.send(f"{API}jobs/run", {"parameters": {"name": "a\0b"}}, path="worded/--help.ipynb")[0] == 400
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A server that knows its users by name."""
+    pytest.importorskip("jupyterlab", reason="needs jupyterlab: pip install 'jupyter-mlops[lab]'")
+    one = Lab(tmp_path_factory.mktemp("hub"), options=("--ServerApp.identity_provider_class=guards.Named",))
+    yield one
+    one.stop()
+
+
+def test_a_run_says_on_behalf_of_whom_it_was_started_beside_who_it_ran_as(hub: Lab) -> None:
+    folder, name = hub.root / "named", "zoë; rm -rf ~ \x1b[0m"
+    (hub.root / "who").write_text(name)
+    write(folder, "wait.ipynb", WAITS)
+    job = ordered(hub, "run", "named/wait.ipynb")
+    until(lambda: [at["cell"] for at in hub.ask(API + f"jobs/{job['id']}")[1]["progress"]["now"]] == [1])
+    inner = [one for one in psutil.process_iter() if one.pid != os.getpid() and named_in(one, name)]
+    assert len(inner) >= 2  # the command, and its kernel; and no server
+    assert not any("zoë" in word for one in psutil.process_iter() for word in words_of(one))
+    (folder / "go").touch()
+    assert over(hub, job)["state"] == "done"
+    write(folder, "some.ipynb", "print(x)", parameters="x: int = 1")
+    assert over(hub, ordered(hub, "sweep", "named/some.ipynb", parameters={"x": "2"}))["state"] == "done"
+    status, found = hub.ask(API + "runs", path="named")
+    assert status == 200
+    assert {(one["trigger"], one["on_behalf_of"]) for one in found["runs"]} == {("papermill", name), ("sweep", name)}
+    assert {one["user"] for one in found["runs"]} == {os.environ.get("JUPYTERHUB_USER") or getpass.getuser()}
+    # nothing that a page sends says who it is
+    for body in ({"on_behalf_of": "eve"}, {"by": "eve"}, {"environ": {"JUPYTER_MLOPS_ON_BEHALF_OF": "eve"}}):
+        assert hub.send(f"{API}jobs/run", {"parameters": {}, **body}, path="named/wait.ipynb")[0] == 400
+    (hub.root / "who").write_text("a" * 32)  # as one that was drawn at random
+    heard = {"X-Forwarded-User": "eve", "Remote-User": "eve"}
+    status, job = hub.send(f"{API}jobs/run", {"parameters": {}}, path="named/wait.ipynb", headers=heard)
+    assert over(hub, job)["state"] == "done"
+    assert hub.ask(API + "runs", path="named", limit=1)[1]["runs"][0]["on_behalf_of"] == ""
+
+
+def named_in(process: psutil.Process, name: str) -> bool:
+    try:
+        return name in process.environ().values()
+    except psutil.Error:
+        return False
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 # -- jobs without a server -------------------------------------------------------------------------------------------
 
 
@@ -303,6 +354,20 @@ def test_no_more_jobs_run_than_may_and_all_end_with_the_server(project_folder: P
     assert {one.pid for one in psutil.Process().children()} <= before
     with pytest.raises(JobsFull):
         jobs.start("run", command(project_folder, "run", "wait.ipynb"), projects)
+
+
+@pytest.mark.parametrize(("by", "said"), [("", ""), ("a\0b\ud800c" + "d" * 300, "ab?c" + "d" * 196)])
+def test_a_job_is_on_behalf_of_whom_its_server_says_and_of_nobody_that_the_servers_own_surroundings_say(
+    project_folder: Path, by: str, said: str
+) -> None:
+    write(project_folder, "one.ipynb", "1")
+    project = Project(project_folder, environ={**os.environ, ON_BEHALF_OF: "mallory"})
+    jobs, projects = Jobs(1), Projects(SimpleNamespace(root_dir=str(project_folder), allow_hidden=False), above=False)
+    one = jobs.start("run", Command(project, "one.ipynb", ["run", "--json", "one.ipynb"]), projects, by=by)
+    until(lambda: jobs.show(one.id).state in OVER)
+    jobs.close()
+    with Store.open(project_folder / ".mlops") as store:
+        assert [run.started.on_behalf_of for run in store.runs()] == [said]
 
 
 def test_a_server_that_is_killed_leaves_no_job_behind(project_folder: Path) -> None:

@@ -197,7 +197,7 @@ class Session:
         return store.append(
             RunStarted(
                 trigger=self.trigger, notebook=self.notebook(), user=self.redactor.text(project.user)[0],
-                folder=self.redactor.text(project.folder)[0],
+                folder=self.redactor.text(project.folder)[0], on_behalf_of=project.on_behalf_of,
             )
         )  # fmt: skip
 
@@ -517,6 +517,7 @@ class ActiveRun:
             RunStarted(
                 trigger="script" if session.variables is None else "session", notebook=session.notebook(),
                 user=session.redactor.text(session.project.user)[0], parent=session.run,
+                on_behalf_of=session.project.on_behalf_of,
                 parameters={key: session.masked(key, value) for key, value in (parameters or {}).items()},
             )
         )  # fmt: skip

@@ -202,6 +202,7 @@ class Job:
                     notebook="" if self.notebook is None else self.project.relative(self.notebook),
                     parameters={**self.redactor.value(dict(self.parameters))[0], **self.marks},
                     user=self.project.user,
+                    on_behalf_of=self.project.on_behalf_of,
                     tickets=[Ticket(id=self.redactor.text(one)[0]) for one in self.tickets],
                     parent=parent,
                     resumes=self.resumes,

@@ -318,7 +318,7 @@ class _Running:
                 RunStarted(
                     trigger="pipeline", notebook="" if file is None else self.project.relative(file),
                     parameters=self.project.redactor().value(given)[0], user=self.project.user,
-                    folder=self.project.relative(self.pipeline.folder),
+                    folder=self.project.relative(self.pipeline.folder), on_behalf_of=self.project.on_behalf_of,
                 )
             )  # fmt: skip
         self._record_taken()
@@ -330,7 +330,7 @@ class _Running:
             begun = self.project.store.append(
                 RunStarted(
                     trigger="pipeline", notebook=step.notebook, parameters=redactor.value(step.parameters)[0],
-                    user=self.project.user, parent=self.run,
+                    user=self.project.user, parent=self.run, on_behalf_of=self.project.on_behalf_of,
                 )
             )  # fmt: skip
             seconds = round(self.outcomes[name].seconds, 6)

@@ -371,6 +371,7 @@ def sweep(
     run = project.store.append(
         RunStarted(
             trigger=TRIGGER, notebook=where, user=project.user, folder=project.folder,
+            on_behalf_of=project.on_behalf_of,
             tickets=[Ticket(id=project.redactor().text(one)[0]) for one in rest.get("tickets", ())],
             parameters=project.redactor().value({"key": key, "points": len(points), "over": {**words, **hidden}})[0],
         )

@@ -191,6 +191,8 @@ class RunStarted(Record, frozen=True, kw_only=True):
     """The working directory it began in, as paths are spelled; empty where that is not on record."""
     resumes: Digest | None = None
     """The failed or killed run that this one goes on with."""
+    on_behalf_of: str = ""
+    """The named user of a Jupyter server who had it started; `user` is who it ran as."""
 
 
 class RunEnded(Record, frozen=True, kw_only=True):

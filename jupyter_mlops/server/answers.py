@@ -142,6 +142,10 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
+    user
+        Who it ran as.
+    on_behalf_of
+        The named user of a Jupyter server who had it started; else empty.
     parent
         The sweep or pipeline that it is a part of.
     result
@@ -155,6 +159,7 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     seconds: float
     user: str
+    on_behalf_of: str
     parameters: dict[str, Any]
     tickets: list[Ticket]
     error: str
@@ -449,7 +454,8 @@ def _run_row(run: Run) -> RunRow:
     started, ended = run.started, run.ended
     return RunRow(
         id=run.id, time=run.time, trigger=started.trigger, notebook=started.notebook, status=run.status,
-        seconds=ended.seconds if ended else 0.0, user=started.user, parameters=started.parameters,
+        seconds=ended.seconds if ended else 0.0, user=started.user,
+        on_behalf_of=started.on_behalf_of, parameters=started.parameters,
         tickets=started.tickets, error=ended.error if ended else "", outputs=ended.outputs if ended else [],
         parent=started.parent,
         result=next((one.name for one in (ended.outputs if ended else ()) if one.name.endswith(".ipynb")), ""),

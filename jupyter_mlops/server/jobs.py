@@ -25,6 +25,7 @@ import msgspec
 
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.pipelines.secret import texts
+from jupyter_mlops.project import ON_BEHALF_OF
 from jupyter_mlops.records import Digest, RecordInvalid, decode
 from jupyter_mlops.redact import Redactor
 from jupyter_mlops.server.orders import Command
@@ -238,7 +239,7 @@ class _Running:
         self._killed = False
         given = command.given()
         self.command = command._replace(secrets={})
-        self._process = _start(command)
+        self._process = _start(command, by)
         self.thread = threading.Thread(target=self._follow, args=(given,), name=f"mlops-job-{verb}", daemon=True)
         self._told("started")
         self.thread.start()
@@ -378,14 +379,19 @@ def _masked(value: Any, redactor: Redactor) -> Any:
     return "<redacted>" if hidden else value
 
 
-_OWN: Final = frozenset({"JUPYTER_MLOPS_RUN", "JUPYTER_MLOPS_HEADLESS", "JUPYTER_MLOPS_NOTEBOOK", "JPY_SESSION_NAME"})
+_OWN: Final = frozenset({
+    "JUPYTER_MLOPS_RUN", "JUPYTER_MLOPS_HEADLESS", "JUPYTER_MLOPS_NOTEBOOK", "JPY_SESSION_NAME", ON_BEHALF_OF,
+})  # fmt: skip
 
 
-def _start(command: Command) -> subprocess.Popen[bytes]:
+def _start(command: Command, by: str) -> subprocess.Popen[bytes]:
+    """Start a command's process, and tell it for whom: where others see it, a command line, that is not."""
     project = command.project
+    behalf = by.replace("\0", "").encode("utf-8", "replace").decode()
     environ: Mapping[str, str] = {
         **{name: value for name, value in project.environ.items() if name not in _OWN},
         "JUPYTER_MLOPS_PROJECT": str(project.root),
+        **({ON_BEHALF_OF: behalf} if behalf else {}),
     }  # fmt: skip
     # -P: what lies about in the project's folder is not to stand in for modules of ours.
     return subprocess.Popen(

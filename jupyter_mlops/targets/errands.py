@@ -250,8 +250,9 @@ class Errand(ABC):
         """What a guest is told at first."""
         step = msgspec.structs.replace(self.step, secrets={})
         return Order(
-            step=step, perform=self.perform, files=self._parcel.files, code=self._code, kernels=self.terms.kernels
-        )
+            step=step, perform=self.perform, files=self._parcel.files, code=self._code,
+            on_behalf_of=self.project.on_behalf_of, kernels=self.terms.kernels,
+        )  # fmt: skip
 
     def _take(self, heard: Mapping[str, Any]) -> Outcome | None:
         """Hear what a guest says, or that the step is to end."""

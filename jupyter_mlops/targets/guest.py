@@ -27,7 +27,7 @@ import msgspec
 
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.objects import OBJECT
-from jupyter_mlops.project import CODE, FOLDER, Project
+from jupyter_mlops.project import CODE, FOLDER, ON_BEHALF_OF, Project
 from jupyter_mlops.records import CodeState, Digest, Transition, decode, encode
 from jupyter_mlops.store import Store
 from jupyter_mlops.targets.local import LocalTarget
@@ -58,6 +58,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         The files of its project.
     code
         The state of the code around it, which can not be seen from here.
+    on_behalf_of
+        Who had it started, as `Project.on_behalf_of` says there.
     kernels
         ``cold`` or ``warm``; see `local.LocalOptions`.
     """
@@ -66,6 +68,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     perform: str
     files: list[Sent] = []
     code: CodeState = CodeState()
+    on_behalf_of: str = ""
     kernels: str = "cold"
 
 
@@ -273,7 +276,8 @@ class Guest:
                 "VIRTUAL_ENV": str(python.parents[1]), "JUPYTER_PREFER_ENV_PATH": "1",
                 "PATH": os.pathsep.join([str(python.parent), around.get("PATH", os.defpath)]),
             }  # fmt: skip
-        project = Project(self.root, environ={**around, CODE: encode(self.order.code).decode()})
+        told = {CODE: encode(self.order.code).decode(), ON_BEHALF_OF: self.order.on_behalf_of}
+        project = Project(self.root, environ={**around, **told})
         with self._processes(python) as here:
             handle = here.submit(step, project, self.order.perform, self._heard)
             while True:

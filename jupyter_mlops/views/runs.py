@@ -225,6 +225,7 @@ def show_run(store: Store, run: Run) -> View:
         ("by way of", run.started.trigger),
         ("notebook", run.started.notebook or "—"),
         ("who", run.started.user),
+        *([("on behalf of", run.started.on_behalf_of)] if run.started.on_behalf_of else []),
     ]
     facts += [("parameter", f"{name} = {number(value)}") for name, value in run.started.parameters.items()]
     if run.ended:

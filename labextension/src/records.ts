@@ -388,6 +388,7 @@ export interface MeasuredRun {
   status: string;
   seconds: number;
   user: string;
+  on_behalf_of: string;
   parameters: Record<string, unknown>;
   tickets: Ticket[];
   error: string;
@@ -583,6 +584,7 @@ export interface RunRow {
   status: string;
   seconds: number;
   user: string;
+  on_behalf_of: string;
   parameters: Record<string, unknown>;
   tickets: Ticket[];
   error: string;

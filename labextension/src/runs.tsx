@@ -647,6 +647,7 @@ function RunDetail(props: IRunDetailProps): JSX.Element {
             [trans.__('Took'), run.status === 'running' ? '' : duration(run.seconds)],
             [trans.__('Notebook'), clean(run.notebook)],
             [trans.__('Who'), clean(run.user)],
+            [trans.__('On behalf of'), clean(run.on_behalf_of ?? '')],
             [trans.__('Tickets'), run.tickets.map(one => clean(one.id)).join(' ')],
             [trans.__('Result'), clean(run.result)],
             [
