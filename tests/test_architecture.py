@@ -15,10 +15,14 @@ PACKAGE = Path(jupyter_mlops.__file__).parent
 HEAVY = {"pandas", "numpy", "sklearn", "papermill", "git", "jupyter_server", "skops", "pyarrow", "nbformat", "sqlite3"}
 
 
-def loaded_after(code: str) -> set[str]:
+def modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.split())
+
+
+def loaded_after(code: str) -> set[str]:
+    return {name.partition(".")[0] for name in modules_after(code)}
 
 
 def test_imports_go_one_way_down() -> None:
@@ -46,6 +50,12 @@ def test_loading_the_extension_loads_nothing_heavy(project_folder: Path) -> None
     )
     # IPython itself loads sqlite3 for its history.
     assert not loaded_after(code) & (HEAVY - {"sqlite3"})
+
+
+def test_a_jupyter_server_that_starts_loads_nothing_that_runs_notebooks_or_reads_records() -> None:
+    names = modules_after("import jupyter_mlops.server.routes")
+    later = ("pipelines.engine", "pipelines.runs", "pipelines.sweeps", "server.answers", "views", "lineage", "registry")
+    assert not names & {f"jupyter_mlops.{name}" for name in later}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

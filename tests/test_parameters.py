@@ -292,6 +292,26 @@ def test_a_secret_on_a_command_line_is_taken_and_warned_of(tmp_path: Path) -> No
     assert holds(tmp_path, WORD) == []
 
 
+def test_a_secret_on_the_command_line_of_a_pipeline_or_of_a_resumed_run_is_warned_of(tmp_path: Path) -> None:
+    notebook(tmp_path, "assert len(token) > 3")
+    (tmp_path / "pipeline.yaml").write_text("steps:\n  fetch: {notebook: a.ipynb}\n")
+    project = Project.open(tmp_path)
+    told = shell(tmp_path, "pipeline", "run", "-p", "token", "@env:MY_WORD", MY_WORD="abc")
+    assert told.returncode == 3, told.stderr
+    assert "process table" not in told.stderr
+    [failed] = [one for one in project.store.runs() if one.started.parent is not None]
+    told = shell(tmp_path, "resume", failed.id, "-p", "token", WORD, "-p", "name", "other")
+    assert told.returncode == 0, told.stderr
+    assert "token can be seen in the process table: -p token @env:VARIABLE" in told.stderr
+    assert "name can be seen" not in told.stderr
+    told = shell(tmp_path, "pipeline", "run", "-p", "fetch.token", WORD, "-p", "alpha", "2")
+    assert told.returncode == 0, told.stderr
+    assert told.stderr.count("process table") == 1
+    assert "fetch.token can be seen in the process table: -p fetch.token @env:VARIABLE" in told.stderr
+    assert WORD not in told.stdout + told.stderr
+    assert holds(tmp_path, WORD) == []
+
+
 def test_papermills_own_command_gives_secrets_away_no_more(tmp_path: Path) -> None:
     path = notebook(tmp_path, "print(len(token), token)")
     done = subprocess.run(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from jupyter_mlops.cli.tree import FILE, SECONDS, Place, here, mlops, one_of, telling, ticketed
+from jupyter_mlops.cli.tree import FILE, SECONDS, Place, here, mlops, one_of, telling, ticketed, warn_of_seen
 from jupyter_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def run(
     parameters = pipelines.read_parameters(
         notebook, pairs, files, yaml=yaml, coded=coded, raw=raw, environ=project.environ
     )  # fmt: skip
-    _warn_of_seen(place, notebook, [*pairs, *raw])
+    warn_of_seen(place, pipelines.secrets_among(notebook, [*pairs, *raw]))
     if checking:
         answer = pipelines.run_due(notebook, output=output, parameters=parameters, project=project, kernel=kernel)
         return views.due(project, notebook, answer)
@@ -141,14 +140,6 @@ def _one_voice(*, events: bool, live: bool) -> None:
         raise WrongUse("--events and --live write to the same place", next="leave out one of them")
 
 
-def _warn_of_seen(place: Place, notebook: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    """Say which secrets stand on the command line, where everybody on the machine can read them."""
-    from jupyter_mlops.pipelines.words import secrets_among
-
-    for name in secrets_among(notebook, pairs) if place.session is None else ():
-        click.echo(f"{name} can be seen in the process table: -p {name} @env:VARIABLE", err=True)
-
-
 @mlops.command()
 @click.argument("what", metavar="RUN")
 @click.option("-o", "--output", type=FILE, help="Where the executed notebook goes; NAME.resumed.ipynb unless given.")
@@ -164,8 +155,11 @@ def resume(
     from jupyter_mlops import pipelines, views
 
     project = place.project
+    before = project.store.resolve(what)
+    if pairs:
+        warn_of_seen(place, pipelines.secrets_among(pipelines.resumed_notebook(project, before), pairs))
     result = pipelines.resume_run(
-        project, project.store.resolve(what), output=output, pairs=pairs,
+        project, before, output=output, pairs=pairs,
         progress=sys.stderr.isatty() if progress is None else progress,
     )  # fmt: skip
     return views.run_result(project, result)
@@ -224,7 +218,7 @@ def sweep(
         words[name] = text
     project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
     fixed = pipelines.read_parameters(notebook, files=parameters_file, environ=project.environ)
-    _warn_of_seen(place, notebook, words.items())
+    warn_of_seen(place, pipelines.secrets_among(notebook, words.items()))
     told = views.telling(in_notebook=place.session is not None, live=live, quiet=True)
     _one_voice(events=events, live=live)
     lines = views.event_lines(sys.stderr) if events else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jupyter_mlops.cli.tree import FILE, SECONDS, Place, Verb, here, mlops, one_of
+from jupyter_mlops.cli.tree import FILE, SECONDS, Place, Verb, here, mlops, one_of, warn_of_seen
 from jupyter_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def run(
     from jupyter_mlops.pipelines import graph, running
 
     found = graph.read(file)
+    warn_of_seen(place, running.secrets_said(found, pairs))
     wanted = running.Wanted(
         steps=steps, target=target, cache=cache, timeout=timeout, cell_timeout=cell_timeout, retries=retries,
         keep_going=keep_going, live=live, parameters=running.parameters_of(found, pairs, project.environ),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from jupyter_mlops import __version__
 from jupyter_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
@@ -185,6 +186,12 @@ telling: Final = click.option(
 )
 
 
+def warn_of_seen(place: Place, names: Iterable[str]) -> None:
+    """Say which secrets stand on the command line, where everybody on the machine can read them; a cell has none."""
+    for name in names if place.session is None else ():
+        click.echo(f"{name} can be seen in the process table: -p {name} @env:VARIABLE", err=True)
+
+
 def one_of(name: str, *words: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option that takes one of these words; the first unless it is given."""
     return click.option(name, type=click.Choice(words), default=words[0], show_default=True, help=help)
@@ -195,7 +202,7 @@ def one_of(name: str, *words: str, help: str) -> Callable[[Callable[..., Any]], 
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(package_name="jupyter-mlops", prog_name="mlops")
+@click.version_option(__version__, prog_name="mlops")
 @click.pass_context
 def mlops(ctx: click.Context) -> Any:
     """MLOps that lives in the notebook: every cell run on record, models validated before they get a name."""

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
         tags_of,
         validate,
     )
-    from jupyter_mlops.pipelines.resuming import NotResumed, resume_run
+    from jupyter_mlops.pipelines.resuming import NotResumed, resume_run, resumed_notebook
     from jupyter_mlops.pipelines.runs import RunRefused, RunResult, checked, run_due, run_notebook
     from jupyter_mlops.pipelines.steps import PERFORM, perform, printed, run_on, step_of
     from jupyter_mlops.pipelines.sweeps import Axis, Point, Sweep, sweep
-    from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file
+    from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file, secrets_among
 
 _HOMES = {
     "Axis": "sweeps",
@@ -76,9 +76,11 @@ _HOMES = {
     "read_parameters": "words",
     "read_parameters_file": "words",
     "resume_run": "resuming",
+    "resumed_notebook": "resuming",
     "run_due": "runs",
     "run_notebook": "runs",
     "run_on": "steps",
+    "secrets_among": "words",
     "source_of": "parameters",
     "step_of": "steps",
     "sweep": "sweeps",
@@ -117,9 +119,11 @@ __all__ = [
     "read_parameters",
     "read_parameters_file",
     "resume_run",
+    "resumed_notebook",
     "run_due",
     "run_notebook",
     "run_on",
+    "secrets_among",
     "source_of",
     "step_of",
     "sweep",

@@ -51,11 +51,7 @@ def resume_run(
     started = found.started
     if found.status == "running":
         raise NotResumed(f"run {short(run)} still goes on", next="wait for its end, or stop it")
-    if started.trigger == "session" or not started.notebook:
-        raise NotResumed(f"run {short(run)} is no headless run of a notebook", next="mlops runs")
-    path = _inside(project, started.notebook)
-    if not path.is_file():
-        raise NotResumed(f"the notebook of run {short(run)} is gone", cause=started.notebook)
+    path = resumed_notebook(project, run)
     parameters = dict(started.parameters)
     parameters.update(read_parameters(path, pairs, environ=project.environ))
     hidden = [name for name, value in parameters.items() if type(value) is str and value.startswith("<redacted")]
@@ -69,6 +65,23 @@ def resume_run(
         path, output=output or path.with_name(f"{path.stem}.resumed.ipynb"), parameters=parameters, project=project,
         cwd=folder, cache="cells", resumes=run, progress=progress, on_event=on_event,
     )  # fmt: skip
+
+
+def resumed_notebook(project: Project, run: Digest) -> Path:
+    """The notebook that a run is gone on with.
+
+    Raises
+    ------
+    NotResumed
+        What it ran is not on record, or gone.
+    """
+    started = project.store.run(run).started
+    if started.trigger == "session" or not started.notebook:
+        raise NotResumed(f"run {short(run)} is no headless run of a notebook", next="mlops runs")
+    path = _inside(project, started.notebook)
+    if not path.is_file():
+        raise NotResumed(f"the notebook of run {short(run)} is gone", cause=started.notebook)
+    return path
 
 
 def _inside(project: Project, name: str) -> Path:

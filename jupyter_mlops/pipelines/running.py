@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -377,10 +377,36 @@ def parameters_of(
     ParametersInvalid
         A word cannot be read as the notebook declares.
     """
-    from jupyter_mlops.pipelines.parameters import inspect_parameters
     from jupyter_mlops.pipelines.words import read_parameters
 
     found: dict[str, dict[str, Any]] = {}
+    for _, step, name, word in _meant(pipeline, pairs):
+        notebook = pipeline.folder / pipeline.steps[step].notebook
+        found.setdefault(step, {}).update(read_parameters(notebook, [(name, word)], environ=environ))
+    return found
+
+
+def secrets_said(pipeline: Pipeline, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """What among these is a secret of some step, and stands there as it is; as it is named there.
+
+    Raises
+    ------
+    PipelineInvalid
+        One is for no step.
+    """
+    from jupyter_mlops.pipelines.words import secrets_among
+
+    said = (
+        key for key, step, name, word in _meant(pipeline, pairs)
+        if secrets_among(pipeline.folder / pipeline.steps[step].notebook, [(name, word)])
+    )  # fmt: skip
+    return list(dict.fromkeys(said))
+
+
+def _meant(pipeline: Pipeline, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str, str]]:
+    """What a shell says, for each step that it is for: as it is named there, the step, the parameter, the word."""
+    from jupyter_mlops.pipelines.parameters import inspect_parameters
+
     declared: dict[str, list[Parameter]] = {}
     for key, word in pairs:
         if not declared:
@@ -394,9 +420,7 @@ def parameters_of(
         if not meant:
             raise PipelineInvalid(f"no step takes a parameter {key!r}", next="say which: -p STEP.NAME VALUE")
         for one in meant:
-            notebook = pipeline.folder / pipeline.steps[one].notebook
-            found.setdefault(one, {}).update(read_parameters(notebook, [(name, word)], environ=environ))
-    return found
+            yield key, one, name, word
 
 
 # -- how it stands ---------------------------------------------------------------------------------------------------

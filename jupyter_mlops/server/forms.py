@@ -20,7 +20,6 @@ from jupyter_mlops.pipelines.parameters import (
     read_notebook,
     validate,
 )
-from jupyter_mlops.pipelines.sweeps import draw, grid, read_axis
 from jupyter_mlops.pipelines.words import parse_parameter, told_apart
 from jupyter_mlops.project import Project
 from jupyter_mlops.server.orders import Command, Init, Order, from_root
@@ -235,6 +234,8 @@ class SweepNotebook(Given, frozen=True, kw_only=True):
     def problem(self, name: str, word: str, known: Sequence[Parameter] | None) -> str:
         if known is not None and any(one.name == name and one.secret for one in known):
             return super().problem(name, word, known)
+        from jupyter_mlops.pipelines.sweeps import read_axis  # it loads all that runs notebooks
+
         try:
             axis = read_axis(name, word, known)
             for value in axis.values or [axis.low]:
@@ -244,6 +245,8 @@ class SweepNotebook(Given, frozen=True, kw_only=True):
         return ""
 
     def runs(self, known: Sequence[Parameter] | None) -> int:
+        from jupyter_mlops.pipelines.sweeps import draw, grid, read_axis
+
         hidden = {one.name for one in known or () if one.secret}
         axes = [read_axis(name, word, known) for name, word in self.parameters.items() if name not in hidden]
         return len(grid(axes) if self.draws is None else draw(axes, self.draws, 0))
