@@ -2,6 +2,8 @@
 
 A question is the end of an address (`QUESTIONS`) with words, as in ``cell-runs?search=auc``. The server reads the
 record that it sees; a kernel, asked over its comm, reads its own, which may lie where no server sees it.
+
+What makes the answers is loaded with the first question: a Jupyter server that starts has none yet.
 """
 
 from __future__ import annotations
@@ -15,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.project import FOLDER, Project, ProjectMissing
 from jupyter_mlops.records import RecordInvalid, as_digest, encode
-from jupyter_mlops.server.answers import PAGE, RUNS, Reading, Refusal
 from jupyter_mlops.store import NotFound, Store
 
 if TYPE_CHECKING:
     from jupyter_mlops.capture import Session
+    from jupyter_mlops.server.answers import Reading
 
 DIGEST: Final = r"([a-z0-9-]{1,20}:[0-9a-f]{32,128})"
 MODEL: Final = r"([A-Za-z0-9._-]{1,100})"
@@ -104,6 +106,8 @@ class Readings:
             if known is not None:  # it was removed, and perhaps another one made
                 known[1].store.close()
                 del self._open[root]
+            from jupyter_mlops.server.answers import Reading
+
             reading = Reading(Project(root, store=Store.open(folder)), name)
             self._open[root] = now, reading
             return reading
@@ -122,6 +126,8 @@ def _overview(asked: Asked) -> Any:
 
 def _cell_runs(asked: Asked) -> Any:
     """Cell runs of a notebook, or of a run, or all; newest first, in pieces, searched and filtered."""
+    from jupyter_mlops.server.answers import PAGE
+
     states = [one for one in asked.word("status", 100).split(",") if one]
     if not _STATES.issuperset(states):
         raise WrongUse(f"status is some of {', '.join(sorted(_STATES))}")
@@ -146,6 +152,8 @@ def _cells(asked: Asked) -> Any:
 
 def _runs(asked: Asked) -> Any:
     """Runs, newest first, in pieces."""
+    from jupyter_mlops.server.answers import PAGE, RUNS
+
     return asked.reading.runs(
         skip=asked.number("skip", 0) or 0, limit=asked.number("limit", PAGE, RUNS) or 1,
         notebook=asked.word("notebook", 4096) or None,
@@ -300,6 +308,8 @@ def _status(error: MlopsError) -> int:
 
 def refused(kind: str, message: str, *, cause: str = "", next: str = "") -> bytes:
     """Why there is no answer, as JSON."""
+    from jupyter_mlops.server.answers import Refusal
+
     return encode(Refusal(kind=kind, message=message, cause=cause, next=next))
 
 
