@@ -15,8 +15,8 @@ from jupyter_mlops import views
 from jupyter_mlops.compare import is_digest
 from jupyter_mlops.errors import WrongUse
 from jupyter_mlops.project import Project
-from jupyter_mlops.records import Artifact, Gap, short
-from jupyter_mlops.registry import GateRefused, LocalRegistry
+from jupyter_mlops.records import Artifact, Digest, Gap, Transition, short
+from jupyter_mlops.registry import LocalRegistry
 from jupyter_mlops.reproduce.checkout import Placed
 from jupyter_mlops.server import sent
 from jupyter_mlops.server.handling import Projects
@@ -108,11 +108,12 @@ class Acting:
     who
         The person's name; empty where the server knows none, which is then whoever the server runs as.
     tell
-        Takes what is to be told to whoever listens: a schema's name, and the facts.
+        Takes what is to be told to whoever listens and is not in the record (`telling`): a schema's name, and the
+        facts.
     """
 
     def __init__(self, projects: Projects, path: str, who: str, tell: Callable[[str, dict[str, Any]], None]) -> None:
-        reading = projects.reading(path)
+        self.reading = reading = projects.reading(path)
         self.projects = projects
         self.project = Project(reading.project.root, store=reading.store)  # with the settings as they are now
         self.by = who or self.project.user
@@ -136,39 +137,29 @@ class Acting:
         )
 
     def promote(self, name: str, ask: sent.Promote) -> Moved:
-        """Point an alias to a version, if it passes; a refusal is on record and told too."""
+        """Point an alias to a version, if it passes."""
         alias = ask.alias.lstrip("@")
-        facts: dict[str, Any] = {"model": name, "version": ask.version, "alias": alias}
-        try:
-            move = self.registry.promote(
-                f"{name}/{ask.version}", alias, gates=ask.gates, reason=ask.reason, tickets=ask.tickets
-            )
-        except GateRefused as refused:
-            failed = [one.check for one in refused.results if not one.passed]
-            self._tell("model", "refused", **facts, **_of(refused.transition), failed=failed)
-            raise
-        return self._moved("promoted", name, alias, move)
+        move = self.registry.promote(
+            f"{name}/{ask.version}", alias, gates=ask.gates, reason=ask.reason, tickets=ask.tickets
+        )
+        return self._moved(name, alias, move)
 
     def rollback(self, name: str, ask: sent.RollBack) -> Moved:
         """Point an alias back to what it pointed to before."""
         alias = ask.alias.lstrip("@")
         move = self.registry.rollback(name, alias, reason=ask.reason, tickets=ask.tickets)
-        return self._moved("rolled back", name, alias, move)
+        return self._moved(name, alias, move)
 
-    def _moved(self, action: str, name: str, alias: str, move: Any) -> Moved:
-        numbers = {one.digest: one.version for one in self.registry.versions(name)}
-        old, new = numbers.get(move.old), numbers[move.new]
-        self._tell("model", action, model=name, version=new, old=old, alias=alias, **_of(move))
+    def _moved(self, name: str, alias: str, move: Transition) -> Moved:
+        numbers: dict[Digest | None, int] = {one.digest: one.version for one in self.registry.versions(name)}
         checks = results(self.project.store, move.checks)
-        return Moved(name=name, alias=alias, version=new, old=old, by=self.by, checks=checks)
+        return Moved(
+            name=name, alias=alias, version=numbers[move.new], old=numbers.get(move.old), by=self.by, checks=checks
+        )
 
     def approve(self, name: str, ask: sent.Approve) -> Approved:
         """Put an approval of a version on record, or take it back."""
-        result = self.registry.approve(
-            f"{name}/{ask.version}", reason=ask.reason, tickets=ask.tickets, withdraw=ask.withdraw
-        )
-        self._tell("model", "withdrawn" if ask.withdraw else "approved", model=name, version=ask.version,
-                   reason=result.summary, tickets=result.evidence.get("tickets", []))  # fmt: skip
+        self.registry.approve(f"{name}/{ask.version}", reason=ask.reason, tickets=ask.tickets, withdraw=ask.withdraw)
         return Approved(name=name, version=ask.version, by=self.by, withdrawn=ask.withdraw)
 
     # -- what was run ------------------------------------------------------------------------------------------------
@@ -206,11 +197,6 @@ class Acting:
             cells=sum(cell["cell_type"] == "code" for cell in made.book["cells"]),
             files=[one.name for one in made.slice.files], unseeded=list(made.slice.unseeded),
         )  # fmt: skip
-
-
-def _of(move: Any) -> dict[str, Any]:
-    """What a move says of itself, its secrets masked."""
-    return {"reason": move.reason, "tickets": [one.id for one in move.tickets]}
 
 
 def _named(what: str) -> str:

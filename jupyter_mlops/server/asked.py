@@ -8,6 +8,7 @@ What makes the answers is loaded with the first question: a Jupyter server that 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -111,6 +112,16 @@ class Readings:
             reading = Reading(Project(root, store=Store.open(folder)), name)
             self._open[root] = now, reading
             return reading
+
+    def still(self) -> list[Reading]:
+        """Those that are open, as they are now; one whose store is gone is let go of."""
+        found = []
+        with self._lock:
+            known = [(root, one.root) for root, (_, one) in self._open.items()]
+        for root, name in known:
+            with contextlib.suppress(MlopsError, OSError):
+                found.append(self.of(root, name))
+        return found
 
     def close(self) -> None:
         """Let go of every store."""

@@ -25,6 +25,7 @@ from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.project import FOLDER, Project, ProjectMissing
 from jupyter_mlops.server import events
 from jupyter_mlops.server.asked import Readings, answered, refused
+from jupyter_mlops.server.telling import Telling
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -57,12 +58,18 @@ class Projects:
         The server's contents manager.
     above
         Whether a project may lie above the server's folder.
+    tell
+        Takes what is to be told of what comes into their records: a schema's name, and the facts; from any thread.
+        They are not followed where there is none.
     """
 
-    def __init__(self, contents: Any, *, above: bool) -> None:
+    def __init__(
+        self, contents: Any, *, above: bool, tell: Callable[[str, dict[str, Any]], None] | None = None
+    ) -> None:
         self.contents = contents
         self.above = above
         self._readings = Readings()
+        self._telling = Telling(tell, self._readings.still) if tell else None
 
     def place(self, path: str) -> Path:
         """The file or folder that the server's contents know by a path.
@@ -126,7 +133,15 @@ class Projects:
                 "the record of this notebook lies above the folder that this server shows",
                 next=f"start Jupyter in the folder that holds {FOLDER}, or with --MlopsApp.allow_above_root=True",
             )
-        return self._readings.of(found.root, self.name(found.root))
+        reading = self._readings.of(found.root, self.name(found.root))
+        if self._telling is not None:
+            self._telling.begin(reading)
+        return reading
+
+    def look(self, reading: Reading) -> None:
+        """Tell now of what has come into a record."""
+        if self._telling is not None:
+            self._telling.look(reading)
 
     def name(self, place: Path) -> str:
         """A file or folder, from the server's; ``.`` where they are the same."""
@@ -135,6 +150,8 @@ class Projects:
 
     def close(self) -> None:
         """Let go of every store."""
+        if self._telling is not None:
+            self._telling.close()
         self._readings.close()
 
 
@@ -200,7 +217,11 @@ class Route(APIHandler):
         def made(projects: Projects) -> Any:
             from jupyter_mlops.server.acting import Acting
 
-            return done(Acting(projects, path, who, lambda *facts: told.append(facts)), given)
+            acting = Acting(projects, path, who, lambda *facts: told.append(facts))
+            try:
+                return done(acting, given)
+            finally:
+                projects.look(acting.reading)  # what was done, refused or not, before it is answered
 
         outcome = await self._thread(self.app.hands, made)
         for name, facts in told:

@@ -45,20 +45,20 @@ class MlopsApp(ExtensionApp):
     def initialize_handlers(self) -> None:
         """Add every route."""
         assert self.serverapp is not None
-        self.projects = Projects(self.serverapp.contents_manager, above=self.allow_above_root)
+        self.projects = Projects(self.serverapp.contents_manager, above=self.allow_above_root, tell=self._tell)
         # Pools apart: what holds a notebook against files on the disk must not keep lists from being shown.
         self.threads = ThreadPoolExecutor(4, thread_name_prefix="mlops-server")
         self.slow = ThreadPoolExecutor(1, thread_name_prefix="mlops-standing")
         self.hands = ThreadPoolExecutor(1, thread_name_prefix="mlops-acting")  # one thing after another
-        self.jobs = Jobs(self.most_jobs, tell=self._tell)
+        self.jobs = Jobs(self.most_jobs, tell=lambda facts: self._tell("job", facts))
         events.register(self.serverapp.event_logger)
         for path, handler in ROUTES.items():
             self.handlers.append((f"{API}/{path}", handler, {"app": self}))
 
-    def _tell(self, facts: dict[str, Any]) -> None:
-        """Tell of a job, from whatever thread."""
+    def _tell(self, schema: str, facts: dict[str, Any]) -> None:
+        """Tell of something, from whatever thread."""
         assert self.serverapp is not None
-        self.serverapp.io_loop.add_callback(events.emit, self.serverapp.event_logger, "job", facts)
+        self.serverapp.io_loop.add_callback(events.emit, self.serverapp.event_logger, schema, facts)
 
     async def stop_extension(self) -> None:
         """End the jobs; let go of threads and stores."""

@@ -1,7 +1,7 @@
 """What is told to whoever listens to the server's events, in schemas that have a version.
 
 Each schema is a file beside this one, ``NAME.yaml``; its id ends in ``NAME/v1``. One that is changed in meaning gets
-the next number, and with it another id.
+the next number, and with it another id (`VERSIONS`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ SCHEMAS: Final = tuple(sorted(path.stem for path in Path(__file__).parent.glob("
 """The names of the schemas."""
 
 
+VERSIONS: Final[Mapping[str, int]] = {"model": 2}
+"""The versions of schemas that are past their first."""
+
+
 def schema_id(name: str) -> str:
     """The id that listeners know a schema by."""
-    return f"https://jupyter-mlops/events/{name}/v1"
+    return f"https://jupyter-mlops/events/{name}/v{VERSIONS.get(name, 1)}"
 
 
 def register(logger: Any) -> None:
