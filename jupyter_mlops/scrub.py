@@ -6,8 +6,8 @@ said: a name in an envelope, a file that somebody else writes, a damaged tail.
 
 A text is looked for as it stands and as others write it: escaped in JSON, also twice, as in a notebook's output; as
 Python prints it; percent-encoded in an address; in hex; as arrays of texts hold it; in Base64 at each of its three
-alignments. Zip archives and gzip streams are looked into. The digest of a guessable text is the text: where a whole
-value, file or output is the text and nothing else, fields that hold its digest go too.
+alignments. Zip archives and streams of gzip, bzip2 and xz are looked into. The digest of a guessable text is the text:
+where a whole value, file or output is the text and nothing else, fields that hold its digest go too.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import contextlib
 import functools
 import io
 import json
+import lzma
 import os
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, quote_plus
@@ -52,6 +54,7 @@ SHORTEST: Final = 4
 
 _CHUNK: Final = 2**20
 _LARGEST: Final = 2**30  # bytes that are unpacked of one archive
+_PACKERS: Final = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "lzma"}
 _OBJECT: Final = re.compile(rb"blake3:[0-9a-f]{64}")
 _KEEPS: Final[dict[str, frozenset[str]]] = {
     # Without these a line no longer says what it is about: an alias would jump, an erasure would look like a theft.
@@ -308,13 +311,14 @@ class _Needles:
     def within(self, path: Path) -> bool:
         """Whether a file holds the text, or a digest that is as good, in the open or packed."""
         with open(path, "rb") as file:
-            start = file.read(4)
+            start = file.read(8)
             file.seek(0)
             if self._stream(iter(lambda: file.read(_CHUNK), b"")):
                 return True
-            if start[:2] == b"\x1f\x8b":
-                return self._stream(_unpacked(file))
-            if start == b"PK\x03\x04":
+            packer = next((name for head, name in _PACKERS.items() if start.startswith(head)), "")
+            if packer:
+                return self._stream(_unpacked(file, packer))
+            if start.startswith(b"PK\x03\x04"):
                 file.seek(0)
                 return self._archive(file)
         return False
@@ -357,16 +361,15 @@ def _base64(raw: bytes) -> Iterator[bytes]:
                 yield sure
 
 
-def _unpacked(file: io.BufferedReader) -> Iterator[bytes]:
+def _unpacked(file: io.BufferedReader, packer: str) -> Iterator[bytes]:
+    """A stream unpacked, also where another one was added to its end."""
     file.seek(0)
-    unpack, left = zlib.decompressobj(31), _LARGEST
-    with contextlib.suppress(zlib.error):  # it only began like one
-        while left > 0 and (piece := file.read(_CHUNK)):
-            while piece:
-                out = unpack.decompress(piece, _CHUNK)
-                left -= len(out)
-                yield out
-                piece = unpack.unconsumed_tail if left > 0 else b""
+    left = _LARGEST
+    # It only began like one, or is cut short; its bytes as they stand have been read to their end.
+    with contextlib.suppress(zlib.error, lzma.LZMAError, EOFError, OSError), import_module(packer).open(file) as stream:
+        while left > 0 and (piece := stream.read1(_CHUNK)):
+            left -= len(piece)
+            yield piece
 
 
 def _at_most(pieces: Iterable[bytes], count: int) -> Iterator[bytes]:

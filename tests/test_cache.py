@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -18,7 +19,7 @@ from jupyter_mlops.pipelines.basis import Basis
 from jupyter_mlops.pipelines.cache import Answer, Asked, Cache
 from jupyter_mlops.pipelines.engine import Job
 from jupyter_mlops.project import Project
-from jupyter_mlops.records import RunEnded, decode, digest_of
+from jupyter_mlops.records import Artifact, RunEnded, RunStarted, decode, digest_of, encode
 from jupyter_mlops.targets.protocol import TEMPLATE
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -213,6 +214,33 @@ def test_what_is_gone_or_another_is_put_back_from_the_store(scene: Scene) -> Non
     again = run_notebook(scene.path, project=scene.project, cache="notebook")
     assert again.put_back == ["made/again.txt"]
     assert (scene.work / "made" / "again.txt").read_text() == "24 many 2"
+
+
+def test_a_store_that_comes_from_elsewhere_puts_nothing_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "work")
+    project.root.mkdir()
+    path = notebook(project.root / "one.ipynb", "open('made.txt', 'w').write('mine')")
+    run_notebook(path, project=project, cache="notebook")
+    (project.root / "made.txt").unlink()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+        assert ask(project, path).why == "its result was not kept by this user on this machine"
+
+    # what somebody writes into a store himself, with a seal that is good for something else
+    kept = basis(project)
+    outside = Artifact(name=str(tmp_path / "stolen.txt"), kind="file", digest=project.store.put(b"theirs"), stored=True)
+    forged = msgspec.structs.replace(kept, wrote=[outside])
+    begun = project.store.append(RunStarted(trigger="papermill", notebook="one.ipynb"))
+    named = next(one.basis for _, _, one in project.store.records(RunEnded) if one.basis is not None).name
+    for one in (forged, kept):
+        left = Artifact(name=named, kind="basis", digest=project.store.put(encode(one)), stored=True)
+        project.store.append(RunEnded(run=begun, status="done", basis=left))
+        assert ask(project, path).run not in (None, begun)
+    again = run_notebook(path, project=project, cache="notebook")
+    assert (again.status, again.put_back) == ("cached", ["made.txt"])
+    assert not (tmp_path / "stolen.txt").exists()
 
 
 def test_a_result_whose_bytes_are_neither_there_nor_kept_is_made_again(tmp_path: Path) -> None:

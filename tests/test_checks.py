@@ -89,7 +89,9 @@ def test_the_signature_gate_says_why_there_is_none():
     assert "--data" in verdict.next
 
 
-@pytest.mark.parametrize(("format", "passed"), [("skops", True), ("pickle", False), ("joblib", False), ("onnx", True)])
+@pytest.mark.parametrize(
+    ("format", "passed"), [("skops", True), ("pickle", False), ("joblib", False), ("onnx", True), ("", False)]
+)
 def test_a_pickle_does_not_pass_not_pickle(format, passed):
     assert checks.parse_gate("not-pickle")(candidate(format=format), checks.Context()).passed is passed
 

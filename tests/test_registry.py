@@ -37,6 +37,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 from jupyter_mlops import checks
+from jupyter_mlops.errors import WrongUse
 from jupyter_mlops.project import SettingsInvalid
 from jupyter_mlops.records import (
     Artifact,
@@ -983,6 +984,20 @@ def test_data_that_was_made_anew_after_training_makes_the_history_stale(registry
     store.append(CellEnded(cell_run=again, status="done", outputs=[changed]))
     with pytest.raises(GateRefused, match="made it anew"):
         registry.promote("m", "production")
+
+
+def test_a_file_that_changes_while_it_is_registered_gets_no_version(registry, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"\x08\x0a\x12\x04test")
+
+    class Late:
+        def to_numpy(self):
+            path.write_bytes(b"\x08\x0a\x12\x04another")
+            return np.array([0, 1])
+
+    with pytest.raises(WrongUse, match=r"model\.onnx was changed while it was registered.*register it again"):
+        registry.register(path, "m", evaluation=([0, 1], Late()))
+    assert registry.models() == []
 
 
 def test_a_file_leads_back_to_the_cell_that_wrote_it(registry, store, tmp_path):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import io
 import json
+import lzma
+import os
 import subprocess
 import sys
 import zipfile
@@ -141,7 +144,9 @@ def test_the_chain_verifies_with_the_page_s_own_reader_after_an_erasure(store: S
     assert [one.name for one in store.cell_run(cell).outputs] == ["x"]
 
 
-@pytest.mark.parametrize("pack", ["plain", "gzip", "zip", "base64", "hex", "address"])
+@pytest.mark.parametrize(
+    "pack", ["plain", "gzip", "gzip, added to", "gzip, cut short", "bzip2", "xz", "zip", "base64", "hex", "address"]
+)
 def test_objects_that_hold_it_in_whatever_wrapping_are_removed_and_say_so(store: Store, pack: str) -> None:
     text = SECRET.encode()
     archive = io.BytesIO()
@@ -149,6 +154,8 @@ def test_objects_that_hold_it_in_whatever_wrapping_are_removed_and_say_so(store:
         packed.writestr("notes.txt", b"x" * 2_000_000 + text)
     data = {
         "plain": b"a" * (2**20 - 5) + text, "gzip": gzip.compress(b"y" * 3_000_000 + text), "zip": archive.getvalue(),
+        "gzip, added to": gzip.compress(b"line\n") + gzip.compress(text), "bzip2": bz2.compress(b"z" * 9 + text),
+        "gzip, cut short": gzip.compress(text + os.urandom(99_999))[:-5000], "xz": lzma.compress(b"z" * 9 + text),
         "base64": base64.b64encode(b"??" + text + b"!"), "hex": text.hex().encode(), "address": quote(SECRET).encode(),
     }[pack]  # fmt: skip
     guilty, innocent = store.put(data), store.put(b"nothing to see")

@@ -33,12 +33,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jupyter_mlops import seals
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints import Budget, fingerprint
 from jupyter_mlops.fingerprints.walk import OverBudget
 from jupyter_mlops.records import Digest
+from jupyter_mlops.seals import SealRefused
 from jupyter_mlops.store import Store
-from jupyter_mlops.values import Kept, ManifestRefused, ModuleMissing, SealRefused, ValueDiffers, bring, keep, sealed
+from jupyter_mlops.values import Kept, ManifestRefused, ModuleMissing, ValueDiffers, bring, keep
 
 
 @pytest.fixture(autouse=True)
@@ -467,13 +469,13 @@ def test_a_pickle_is_sealed_too_and_arrays_inside_it_stay_shared(store: Store, t
 
 def test_the_key_is_its_owners_alone_and_never_in_the_store(notebook, store: Store) -> None:
     keep({"f": notebook["f"]}, store, space=notebook)
-    path = sealed.key_path()
+    path = seals.key_path()
     assert path.stat().st_mode & 0o777 == 0o600
     key = path.read_bytes()
     assert not any(key in file.read_bytes() for file in store.path.rglob("*") if file.is_file())
     os.chmod(path, 0o644)
     with pytest.raises(SealRefused, match="others can get at"):
-        sealed.local_key()
+        seals.local_key()
 
 
 # -- what is not kept ------------------------------------------------------------------------------------------------

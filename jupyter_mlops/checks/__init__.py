@@ -29,6 +29,7 @@ from jupyter_mlops.checks.evaluation import (
 from jupyter_mlops.checks.gates import (
     APPROVAL,
     DEFAULT_GATES,
+    RUNS_CODE,
     Approved,
     Better,
     Candidate,
@@ -46,6 +47,7 @@ from jupyter_mlops.checks.leakage import Leakage, leakage
 __all__ = [
     "APPROVAL",
     "DEFAULT_GATES",
+    "RUNS_CODE",
     "Approved",
     "Better",
     "Breach",

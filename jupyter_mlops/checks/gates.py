@@ -33,6 +33,9 @@ from jupyter_mlops.records import CellRun, CheckResult, Digest, Gap, short
 APPROVAL: Final = "approval"
 """What the answer is called that a person gives."""
 
+RUNS_CODE: Final = frozenset({"pickle", "joblib"})
+"""Formats of models whose bytes are programs."""
+
 DEFAULT_GATES: Final = ("signature", "history", "not-pickle")
 """What an alias demands where nobody has said anything else."""
 
@@ -389,16 +392,13 @@ def _signature(subject: Candidate) -> Verdict:
     return Verdict(passed=True, demanded=demanded, found=found, evidence={"inputs": taken})
 
 
-_CODE_RUNS: Final = frozenset({"pickle", "joblib"})
-
-
 def _not_pickle(subject: Candidate) -> Verdict:
     return Verdict(
-        passed=subject.format not in _CODE_RUNS,
+        passed=bool(subject.format) and subject.format not in RUNS_CODE,
         demanded="loading it runs no code",
         found=subject.format or "no format is recorded",
         evidence={"format": subject.format},
-        next="register it in a safe format (skops, onnx)" if subject.format in _CODE_RUNS else "",
+        next="register it in a safe format (skops, onnx)" if subject.format in RUNS_CODE else "",
     )
 
 

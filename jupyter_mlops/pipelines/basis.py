@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from jupyter_mlops import seals
 from jupyter_mlops.access.looking import OURS, Looks
 from jupyter_mlops.environment.loaded import Loaded
 from jupyter_mlops.fingerprints.files import file_digest
@@ -106,6 +107,8 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Why it is never taken over, where it is not.
     notes
         What whoever takes it over is told.
+    seal
+        Made by the machine that kept it, for that run and the words it was asked for in: see `sealed`.
     """
 
     format: int = FORMAT
@@ -123,6 +126,23 @@ class Basis(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wrote: list[Artifact] = []
     never: list[str] = []
     notes: list[str] = []
+    seal: str = ""
+
+
+def sealed(basis: Basis, run: Digest, name: Digest, key: bytes) -> str:
+    """The seal of a basis: what is taken over writes files, so a store that comes from elsewhere is not followed.
+
+    Parameters
+    ----------
+    run
+        The run.
+    name
+        What it is found by (`name_of`).
+    key
+        This user's on this machine (`seals.local_key`).
+    """
+    bare = digest_of(encode(msgspec.structs.replace(basis, seal="")))
+    return seals.seal(key, f"{run}\0{name}\0{bare}", use="basis-1")
 
 
 def name_of(notebook: str, parameters: Mapping[str, Any], kernel: str, folder: str) -> Digest:

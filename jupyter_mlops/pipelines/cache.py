@@ -4,12 +4,13 @@ A run is skipped where a run on record was asked for in the same words, and ever
 (`basis`) is what it was. Files are compared by content. What `stat` says of a file stands for its content only where
 that content was seen under it before, and not within the file system's tick of a change: so data of equal size, written
 in the same instant or given its old time of change back, is another. What was skipped leaves what a run leaves: files
-that are gone are put back from the store.
+that are gone are put back from the store; only by a result that this user kept on this machine (`seals`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
 import sys
 import time
@@ -19,12 +20,22 @@ from typing import Any, Final
 
 import msgspec
 
+from jupyter_mlops import seals
 from jupyter_mlops.access.looking import kind_of, listing_of, stat_of
 from jupyter_mlops.environment.loaded import Loaded, changed
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints.files import Signature, file_digest, folder_digest, racy, signature
 from jupyter_mlops.objects import replace_file
-from jupyter_mlops.pipelines.basis import FORMAT, Basis, code_digest, machine_here, name_of, recorded, startup_files
+from jupyter_mlops.pipelines.basis import (
+    FORMAT,
+    Basis,
+    code_digest,
+    machine_here,
+    name_of,
+    recorded,
+    sealed,
+    startup_files,
+)
 from jupyter_mlops.pipelines.parameters import read_notebook
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import Artifact, Digest, RecordInvalid, decode, digest_of
@@ -98,6 +109,7 @@ class Cache:
         self._root = os.path.abspath(project.root)
         self._loaded: dict[Digest, str] = {}
         self._machine_here = ""
+        self._key = b""
         self._looked: dict[str, bool] = {}
         self._variables: dict[tuple[str, ...], dict[str, str]] = {}
 
@@ -127,7 +139,7 @@ class Cache:
         for run, digest in known[:_CANDIDATES]:
             try:
                 basis = decode(self.project.store.get(digest), Basis)
-                why = self._differs(asked, basis)
+                why = self._differs(asked, basis) or self._unsealed(basis, run, self.name(asked))
                 back = [] if why else self._to_put_back(asked, basis)
             except (MlopsError, OSError) as error:
                 why, back = f"what it follows from cannot be read: {error}", []
@@ -209,6 +221,14 @@ class Cache:
             name = other[0].removeprefix("read:")
             return "variables of the process have changed" if name == "*" else f"the variable {name} has changed"
         return ""
+
+    def _unsealed(self, basis: Basis, run: Digest, name: Digest) -> str:
+        """Why a result is not this user's own, made on this machine; empty where it is."""
+        if not self._key:
+            self._key = seals.local_key()
+        if hmac.compare_digest(sealed(basis, run, name, self._key).encode(), basis.seal.encode()):
+            return ""
+        return "its result was not kept by this user on this machine"
 
     def _otherwise_found(self, basis: Basis) -> str:
         """Why a run would find other things where another looked; empty where it would not."""

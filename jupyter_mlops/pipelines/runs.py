@@ -322,7 +322,8 @@ def _took_over(job: Job, answer: Answer) -> None:
 
 def _keep(job: Job, found_by: Digest, kernel: str) -> None:
     """Put what the run follows from, and what it left, where a cache finds it."""
-    from jupyter_mlops.pipelines.basis import basis_of, kernel_of
+    from jupyter_mlops import seals
+    from jupyter_mlops.pipelines.basis import basis_of, kernel_of, sealed
 
     project, output = job.project, job.output
     if project is None or job.run is None or job.notebook is None or output is None or output.digest is None:
@@ -332,6 +333,10 @@ def _keep(job: Job, found_by: Digest, kernel: str) -> None:
         environ=job.environment(), kernel=kernel_of(kernel, job.kernels, project), loaded=job.loaded, looked=job.looked,
         output=job.notebook_left(project, output), ran=job.cells,
     )  # fmt: skip
+    try:
+        made = msgspec.structs.replace(made, seal=sealed(made, job.run, found_by, seals.local_key()))
+    except (MlopsError, OSError) as error:
+        made = msgspec.structs.replace(made, never=[*made.never, f"it can not be sealed: {error}"])
     job.left = made.wrote
     job.basis = Artifact(name=found_by, kind="basis", digest=project.store.put(encode(made)), stored=True)
 

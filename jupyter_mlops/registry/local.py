@@ -165,6 +165,8 @@ class LocalRegistry(Aliases):
 
             def keep_file() -> tuple[Digest, int]:
                 digest = self.store.put(model)
+                if digest != found.digest:
+                    raise WrongUse(f"{model.name} was changed while it was registered", next="register it again")
                 return digest, self.store.size(digest)
 
             return keep_file, content, kind

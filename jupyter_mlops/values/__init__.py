@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 
+from jupyter_mlops import seals
 from jupyter_mlops.errors import MlopsError
 from jupyter_mlops.fingerprints import Budget, fingerprint
 from jupyter_mlops.fingerprints.walk import NoFingerprint, OverBudget
 from jupyter_mlops.records import Digest, short
 from jupyter_mlops.values import definitions as _definitions  # noqa: F401 - likewise
 from jupyter_mlops.values import plain as _plain  # noqa: F401 - it fills the tables
-from jupyter_mlops.values import sealed
 from jupyter_mlops.values.bringing import Bringing
 from jupyter_mlops.values.definitions import ModuleMissing, cells_brought
 from jupyter_mlops.values.keeping import Bytes, Keeping
@@ -37,7 +37,6 @@ from jupyter_mlops.values.manifest import (
     encode,
     unsealed,
 )
-from jupyter_mlops.values.sealed import SealRefused
 
 __all__ = [
     "Claim",
@@ -46,7 +45,6 @@ __all__ = [
     "ManifestRefused",
     "ModuleMissing",
     "NotKept",
-    "SealRefused",
     "ValueDiffers",
     "bring",
     "cells_brought",
@@ -157,7 +155,7 @@ def keep(
     regions = work.memory.regions()
     found = Manifest(names=names, nodes=work.nodes, digests=checks, regions=regions, objects=work.objects)
     if work.sealing:
-        found = msgspec.structs.replace(found, seal=sealed.seal(sealed.local_key(), unsealed(found)))
+        found = msgspec.structs.replace(found, seal=seals.seal(seals.local_key(), unsealed(found)))
     size = sum(part.size for region in regions for part in region.parts) + sum(part.size for part in work.objects)
     return Kept(store.put(encode(found)), list(names), left, size)
 

@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import msgspec
 
+from jupyter_mlops import seals
 from jupyter_mlops.records import Digest
-from jupyter_mlops.values import sealed
+from jupyter_mlops.seals import SealRefused
 from jupyter_mlops.values.keeping import Bytes, hashes_plainly
 from jupyter_mlops.values.manifest import Manifest, ManifestRefused, unsealed
 from jupyter_mlops.values.memory import lay_out
-from jupyter_mlops.values.sealed import SealRefused
 
 Maker = Callable[["Bringing", list[Any], int], Any]
 """Makes a value of a node: the whole node, and its number for what is made before it is filled."""
@@ -254,7 +254,7 @@ class Bringing:
             Somebody did.
         """
         if not self._sealed:
-            sealed.check(sealed.local_key(), unsealed(self.manifest), self.manifest.seal)
+            seals.check(seals.local_key(), unsealed(self.manifest), self.manifest.seal)
             self._sealed = True
 
     def _digest(self, number: Any) -> Digest:

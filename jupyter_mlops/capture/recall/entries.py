@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from jupyter_mlops import __version__, values
+from jupyter_mlops import __version__, seals, values
 from jupyter_mlops.access.looking import OURS
 from jupyter_mlops.capture import process
 from jupyter_mlops.fingerprints import Budget, file_digest
@@ -20,7 +20,7 @@ from jupyter_mlops.records import (
     Digest,
     digest_of,
 )
-from jupyter_mlops.values import Layouts, sealed
+from jupyter_mlops.values import Layouts
 
 if TYPE_CHECKING:
     from jupyter_mlops.capture.run import Session
@@ -124,11 +124,11 @@ class Ground:
         self.space = session.variables
         self.known: dict[values.Claim, Digest] = {}
         """Objects by the array they hold."""
-        self._key = sealed.local_key()
+        self._key = seals.local_key()
 
     def sealed(self, entry: Entry) -> str:
         """The seal of an entry."""
-        return sealed.seal(self._key, digest_of(msgspec.json.encode(msgspec.structs.replace(entry, seal=""))))
+        return seals.seal(self._key, digest_of(msgspec.json.encode(msgspec.structs.replace(entry, seal=""))))
 
     def keyed(self, value: str | None) -> str | None:
         """A digest that only this machine can make: what is read from the surroundings is easily guessed."""

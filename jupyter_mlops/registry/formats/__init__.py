@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from jupyter_mlops.checks import RUNS_CODE
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.registry.formats.kinds import Format
 from jupyter_mlops.registry.formats.native import NATIVE
@@ -33,8 +34,6 @@ __all__ = [
     "check", "dump", "format_of_bytes", "format_of_file", "format_of_object", "formats", "load",
 ]  # fmt: skip
 
-RUNS_CODE: Final = frozenset({"pickle", "joblib"})
-"""Formats whose bytes are programs."""
 OWN_SKOPS: Final = "skops"
 FOREIGN_SKOPS: Final = "skops-file"
 """A skops file that somebody gave us: skops' own trust applies to it, not the list for what we dumped ourselves."""

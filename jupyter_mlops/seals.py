@@ -1,8 +1,9 @@
-"""What runs when it is brought back is sealed: only the machine that kept it brings it back.
+"""What acts when it is brought back is sealed: only the machine that kept it brings it back.
 
-A function's text, a class's statement and a pickle are programs. A manifest that holds one has a seal: a keyed BLAKE3
-of all the rest of it, and so of every object it names, under a key that lies in the user's own state folder, readable
-to nobody else, and never in a store. A store that comes from elsewhere holds values, never code.
+A function's text, a class's statement and a pickle are programs, and a run's result that is put back writes files. What
+holds such a thing has a seal: a keyed BLAKE3 of all the rest of it, and so of every object it names, under a key that
+lies in the user's own state folder, readable to nobody else, and never in a store. A store that comes from elsewhere
+holds values, never code.
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ def local_key(path: Path | None = None) -> bytes:
     return key
 
 
-def seal(key: bytes, digest: str) -> str:
-    """The seal of what a digest names."""
-    return blake3(f"values-1\0{digest}".encode(), key=key).hexdigest()
+def seal(key: bytes, digest: str, *, use: str = "values-1") -> str:
+    """The seal of what a digest names, good for one use: a seal of one kind of thing is none of another."""
+    return blake3(f"{use}\0{digest}".encode(), key=key).hexdigest()
 
 
 def check(key: bytes, digest: Digest, found: object) -> None:
