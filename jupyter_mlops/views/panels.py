@@ -182,6 +182,8 @@ def _slider(ipywidgets: Any, check: Threshold, found: object) -> Any:
     known = [check.value, *([float(found)] if isinstance(found, int | float) and math.isfinite(found) else [])]
     room = (max(known) - min(known)) or abs(check.value) / 10 or 1.0
     low, high = min(known) - room, max(known) + room
+    # Its description names it for the eye alone: noUiSlider names a handle by `handleAttributes`, which ipywidgets 8
+    # does not give it, and no trait of a slider reaches its handle.
     return ipywidgets.FloatSlider(
         value=check.value, min=low, max=high, step=(high - low) / _STEPS, readout_format=".4g", continuous_update=False,
         description=clean(f"{check.metric} {check.op}"), style={"description_width": "initial"},

@@ -3,6 +3,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { Refused } from './client';
+import { escape, Verb } from './controls';
 import { Gates } from './gates';
 import { refusal } from './words';
 
@@ -83,12 +84,7 @@ export function Act(props: IActProps): JSX.Element {
       aria-labelledby={`${id}-title`}
       aria-busy={busy}
       onSubmit={event => void submit(event)}
-      onKeyDown={event => {
-        if (event.key === 'Escape') {
-          event.stopPropagation();
-          props.close();
-        }
-      }}
+      onKeyDown={escape(props.close)}
     >
       <div id={`${id}-title`} className="jp-mlops-act-title">
         {props.title}
@@ -111,9 +107,7 @@ export function Act(props: IActProps): JSX.Element {
         <button type="submit" className="jp-mod-styled jp-mod-accept" aria-disabled={busy}>
           {busy ? trans.__('Working…') : props.verb}
         </button>
-        <button type="button" className="jp-mod-styled" onClick={props.close}>
-          {done ? trans.__('Close') : trans.__('Cancel')}
-        </button>
+        <Verb onClick={props.close}>{done ? trans.__('Close') : trans.__('Cancel')}</Verb>
       </div>
       <div ref={answer}>
         {now}

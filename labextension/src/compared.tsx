@@ -2,10 +2,12 @@
 import * as React from 'react';
 
 import { useRecord } from './asking';
-import { Section } from './parts';
+import { Body, escape, Head, Link } from './controls';
+import { Lines } from './difference';
+import { Notes, Section, Waiting } from './parts';
 import { Aspect, Compared } from './records';
 import type { ITabProps } from './tabs';
-import { clean, flat, refusal, short, when } from './words';
+import { clean, flat, short, when } from './words';
 
 export interface IComparisonProps extends ITabProps {
   runs: string[];
@@ -24,35 +26,15 @@ export function Comparison(props: IComparisonProps): JSX.Element {
     <section
       className="jp-mlops-whole"
       aria-label={trans.__('Runs side by side')}
-      onKeyDown={event => {
-        if (event.key === 'Escape') {
-          event.stopPropagation();
-          props.close();
-        }
-      }}
+      onKeyDown={escape(props.close)}
     >
-      <div className="jp-mlops-detail-head">
-        <h3>{trans._n('%1 run side by side', '%1 runs side by side', runs.length)}</h3>
-        <button className="jp-mlops-plain" autoFocus onClick={props.close}>
-          {trans.__('All runs')}
-        </button>
-      </div>
-      <div
-        className="jp-mlops-detail-body"
-        tabIndex={0}
-        role="group"
-        aria-label={trans.__('What is different')}
-      >
-        {problem && (
-          <div className="jp-mlops-problem" role="alert">
-            {refusal(problem, trans)
-              .filter(part => part)
-              .join(' ')}
-          </div>
-        )}
-        {!found && !problem && <div role="status">{trans.__('Loading…')}</div>}
-        {found && <Sides {...props} found={found} />}
-      </div>
+      <Head
+        title={trans._n('%1 run side by side', '%1 runs side by side', runs.length)}
+        back={{ label: trans.__('All runs'), go: props.close, autoFocus: true }}
+      />
+      <Body label={trans.__('What is different')}>
+        {found ? <Sides {...props} found={found} /> : <Waiting problem={problem} trans={trans} />}
+      </Body>
     </section>
   );
 }
@@ -100,19 +82,10 @@ function Sides(props: IComparisonProps & { found: Compared }): JSX.Element {
                         )}
                       </span>
                       {cell.diffs[number].length > 0 && (
-                        <pre className="jp-mlops-diff">
-                          {cell.diffs[number].map((line, row) => (
-                            <span
-                              key={row}
-                              className={
-                                line[0] === '+' ? 'jp-mod-new' : line[0] === '-' ? 'jp-mod-old' : ''
-                              }
-                            >
-                              {clean(line)}
-                              {'\n'}
-                            </span>
-                          ))}
-                        </pre>
+                        <Lines
+                          lines={cell.diffs[number]}
+                          label={trans.__('How the code differs')}
+                        />
                       )}
                     </div>
                   )
@@ -148,15 +121,7 @@ function Sides(props: IComparisonProps & { found: Compared }): JSX.Element {
           </div>
         </Section>
       )}
-      {found.unknown.length > 0 && (
-        <Section title={trans.__('Not compared')} count={found.unknown.length} open>
-          <ul className="jp-mlops-notes">
-            {found.unknown.map((reason, at) => (
-              <li key={at}>{clean(reason)}</li>
-            ))}
-          </ul>
-        </Section>
-      )}
+      <Notes title={trans.__('Not compared')} of={found.unknown} open />
     </>
   );
 }
@@ -177,13 +142,9 @@ function Values(props: IValuesProps): JSX.Element {
             <td />
             {found.runs.map(run => (
               <th key={run.id} scope="col">
-                <button
-                  className="jp-mlops-link"
-                  title={when(run.time)}
-                  onClick={() => props.show(run.id)}
-                >
+                <Link title={when(run.time)} onClick={() => props.show(run.id)}>
                   {short(run.id)}
-                </button>
+                </Link>
               </th>
             ))}
           </tr>

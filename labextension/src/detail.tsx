@@ -2,9 +2,10 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { Facts, Gaps, Section } from './parts';
+import { Body, Head, Link, Plain, Verb, Verbs } from './controls';
+import { codeFacts, FactList, Facts, Gaps, Packages, Section } from './parts';
 import { Artifact, CellDetail } from './records';
-import { bytes, clean, duration, flat, mark, moment, short, state } from './words';
+import { bytes, clean, duration, flat, joined, mark, moment, origin, short, state } from './words';
 
 export interface IDetailProps {
   cell: CellDetail;
@@ -29,13 +30,13 @@ export function Detail(props: IDetailProps): JSX.Element {
   const { row, run, environment, code } = cell;
   const metrics = cell.logged.filter(one => one.what !== 'artifact');
   const artifacts = cell.logged.filter(one => one.what === 'artifact');
-  const packages = environment?.packages ?? [];
   return (
     <>
-      <div className="jp-mlops-detail-head">
-        <h3>{row.count ? trans.__('Cell run [%1]', row.count) : trans.__('Cell run')}</h3>
-        <button
-          className="jp-mlops-plain"
+      <Head
+        title={row.count ? trans.__('Cell run [%1]', row.count) : trans.__('Cell run')}
+        close={{ label: trans.__('Close the details'), go: props.close }}
+      >
+        <Plain
           disabled={!row.cell || !props.has(row.cell)}
           title={
             row.cell && props.has(row.cell)
@@ -45,64 +46,43 @@ export function Detail(props: IDetailProps): JSX.Element {
           onClick={() => props.jump(row.cell)}
         >
           {trans.__('Go to cell')}
-        </button>
-        <button
-          className="jp-mlops-plain"
-          title={trans.__('Show what it builds on, as a graph')}
-          onClick={() => props.trace(row.id)}
-        >
-          {trans.__('Lineage')}
-        </button>
-        <button
-          className="jp-mlops-plain"
-          onClick={props.close}
-          aria-label={trans.__('Close the details')}
-        >
-          {trans.__('Close')}
-        </button>
-      </div>
-      <div
-        className="jp-mlops-detail-body"
-        tabIndex={0}
-        role="group"
-        aria-label={trans.__('What is on record of it')}
-      >
-        <div
-          className="jp-mlops-verbs"
-          role="group"
-          aria-label={trans.__('What can be done with it')}
-        >
-          <button
-            className="jp-mod-styled"
+        </Plain>
+      </Head>
+      <Body label={trans.__('What is on record of it')}>
+        <Verbs label={trans.__('What can be done with it')}>
+          <Verb
             title={trans.__('Choose another cell run, and see what is different')}
             onClick={props.compare}
           >
             {trans.__('Compare with…')}
-          </button>
+          </Verb>
           {row.cell && (
-            <button
-              className="jp-mod-styled"
+            <Verb
               title={trans.__('See what is different since its cell ran before')}
               onClick={props.before}
             >
               {trans.__('Compare with before')}
-            </button>
+            </Verb>
           )}
-          <button
-            className="jp-mod-styled"
+          <Verb
             title={trans.__('Write the smallest notebook that makes what it made')}
             onClick={() => props.ask('slice')}
           >
             {trans.__('Slice…')}
-          </button>
-          <button
-            className="jp-mod-styled"
+          </Verb>
+          <Verb
             title={trans.__('Write its code and files, as they were, into a folder')}
             onClick={() => props.ask('checkout')}
           >
             {trans.__('Check out…')}
-          </button>
-        </div>
+          </Verb>
+          <Verb
+            title={trans.__('Show what it builds on, as a graph')}
+            onClick={() => props.trace(row.id)}
+          >
+            {trans.__('Lineage')}
+          </Verb>
+        </Verbs>
         {props.asked}
         <Facts
           rows={[
@@ -119,7 +99,11 @@ export function Detail(props: IDetailProps): JSX.Element {
             [
               trans.__('Run'),
               run
-                ? `${clean(run.trigger)}, ${clean(run.user)}${run.status === 'running' ? '' : `, ${state(run.status, trans)}`}`
+                ? joined([
+                    origin(run.trigger, trans),
+                    clean(run.user),
+                    run.status === 'running' ? '' : state(run.status, trans)
+                  ])
                 : short(row.run)
             ],
             [trans.__('Record'), short(row.id)]
@@ -142,32 +126,29 @@ export function Detail(props: IDetailProps): JSX.Element {
         <Section title={trans.__('Code')} open>
           <pre>{clean(cell.source) || trans.__('(no code on record)')}</pre>
         </Section>
-        {metrics.length > 0 && (
-          <Section title={trans.__('Metrics and parameters')} count={metrics.length} open>
-            <Facts
-              rows={metrics.map(one => [
-                clean(one.key),
-                one.values.length > 1
-                  ? trans.__(
-                      '%1 (last of %2)',
-                      flat(one.values[one.values.length - 1]),
-                      one.values.length
-                    )
-                  : flat(one.values[0])
-              ])}
-            />
-          </Section>
-        )}
+        <FactList
+          title={trans.__('Metrics and parameters')}
+          rows={metrics.map(one => [
+            clean(one.key),
+            one.values.length > 1
+              ? trans.__(
+                  '%1 (last of %2)',
+                  flat(one.values[one.values.length - 1]),
+                  one.values.length
+                )
+              : flat(one.values[0])
+          ])}
+          open
+        />
         <Artifacts title={trans.__('Made')} of={cell.outputs} {...props} />
         <Artifacts title={trans.__('Read')} of={cell.inputs} {...props} />
         <Artifacts title={trans.__('Files written')} of={cell.files_written} {...props} />
         <Artifacts title={trans.__('Files read')} of={cell.files_read} {...props} />
         <Artifacts title={trans.__('Sources')} of={cell.sources} {...props} />
-        {artifacts.length > 0 && (
-          <Section title={trans.__('Logged artifacts')} count={artifacts.length}>
-            <Facts rows={artifacts.map(one => [clean(one.key), one.values.map(flat).join(', ')])} />
-          </Section>
-        )}
+        <FactList
+          title={trans.__('Logged artifacts')}
+          rows={artifacts.map(one => [clean(one.key), one.values.map(flat).join(', ')])}
+        />
         {cell.removed.length > 0 && (
           <Section title={trans.__('Removed')} count={cell.removed.length}>
             <p>{cell.removed.map(clean).join(', ')}</p>
@@ -185,16 +166,7 @@ export function Detail(props: IDetailProps): JSX.Element {
         <Artifacts title={trans.__('Local modules')} of={cell.modules} {...props} />
         {code && (
           <Section title={trans.__('State of the code')}>
-            <Facts
-              rows={[
-                [trans.__('Commit'), clean(code.commit ?? '').slice(0, 12)],
-                [trans.__('Branch'), clean(code.branch ?? '')],
-                [
-                  trans.__('Changed files'),
-                  (code.dirty ?? []).map(one => clean(one.name)).join(', ')
-                ]
-              ]}
-            />
+            <Facts rows={codeFacts(code, trans)} />
           </Section>
         )}
         {environment && (
@@ -206,19 +178,10 @@ export function Detail(props: IDetailProps): JSX.Element {
                 [trans.__('GPU'), (environment.gpus ?? []).map(clean).join(', ')]
               ]}
             />
-            <Section title={trans.__('Packages')} count={packages.length}>
-              <Facts
-                rows={packages.map(one => [
-                  clean(one.name),
-                  one.loaded
-                    ? trans.__('%1 installed, %2 loaded', clean(one.version), clean(one.loaded))
-                    : clean(one.version)
-                ])}
-              />
-            </Section>
+            <Packages of={environment.packages ?? []} trans={trans} />
           </Section>
         )}
-      </div>
+      </Body>
     </>
   );
 }
@@ -234,20 +197,17 @@ function Artifacts(props: IDetailProps & { title: string; of: Artifact[] }): JSX
         {of.map((one, at) => (
           <li key={at}>
             <span className="jp-mlops-name">{clean(one.name)}</span>
-            <span className="jp-mlops-dim">
-              {[clean(one.type ?? ''), bytes(one.size)].filter(part => part).join(', ')}
-            </span>
+            <span className="jp-mlops-dim">{joined([clean(one.type ?? ''), bytes(one.size)])}</span>
             <span className="jp-mlops-dim" title={one.digest ? clean(one.digest) : ''}>
               {one.digest ? short(one.digest) : clean(one.why ?? '') || trans.__('no digest')}
             </span>
             {one.made && one.made !== props.cell.row.id && (
-              <button
-                className="jp-mlops-link"
+              <Link
                 title={trans.__('Show the cell run that made it')}
                 onClick={() => props.select(one.made ?? '')}
               >
                 {trans.__('made by %1', short(one.made))}
-              </button>
+              </Link>
             )}
           </li>
         ))}

@@ -2,9 +2,9 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { Facts, Section } from './parts';
+import { FactList, Facts, Notes, Section } from './parts';
 import { Change, DifferenceAnswer, EnvironmentChange, Package, Side, ValueChange } from './records';
-import { clean, flat, moment, short } from './words';
+import { clean, flat, joined, moment, short } from './words';
 
 export interface IDifferenceProps {
   found: DifferenceAnswer;
@@ -49,26 +49,16 @@ export function Difference({ found, trans }: IDifferenceProps): JSX.Element {
           ))}
         </Section>
       )}
-      {found.cells.length > 0 && (
-        <Section title={trans.__('Cells that differ')} count={found.cells.length} open>
-          <Facts
-            rows={found.cells.map(one => [
-              clean(one.source.split('\n').find(line => line.trim()) ?? one.cell),
-              one.differs.map(clean).join(', ')
-            ])}
-          />
-        </Section>
-      )}
+      <FactList
+        title={trans.__('Cells that differ')}
+        rows={found.cells.map(one => [
+          clean(one.source.split('\n').find(line => line.trim()) ?? one.cell),
+          one.differs.map(clean).join(', ')
+        ])}
+        open
+      />
       {found.environment && <Environments change={found.environment} trans={trans} />}
-      {found.unknown.length > 0 && (
-        <Section title={trans.__('Not compared')} count={found.unknown.length} open>
-          <ul className="jp-mlops-notes">
-            {found.unknown.map((reason, at) => (
-              <li key={at}>{clean(reason)}</li>
-            ))}
-          </ul>
-        </Section>
-      )}
+      <Notes title={trans.__('Not compared')} of={found.unknown} open />
     </>
   );
 }
@@ -239,8 +229,6 @@ export function Environments(props: {
 }
 
 function version(one: Package, trans: TranslationBundle): string {
-  const more = [one.loaded ? trans.__('%1 loaded', one.loaded) : '', one.origin ?? ''].filter(
-    part => part
-  );
-  return one.version + (more.length ? ` (${more.join(', ')})` : '');
+  const more = joined([one.loaded ? trans.__('%1 loaded', one.loaded) : '', one.origin]);
+  return one.version + (more ? ` (${more})` : '');
 }

@@ -7,10 +7,11 @@ import { useRecord } from './asking';
 import { Order, Refused } from './client';
 import { Changes, Environments, Lines } from './difference';
 import { start } from './jobs';
-import { Facts, Gaps, Section, Waiting } from './parts';
+import { Body, Link, Verb, Verbs } from './controls';
+import { codeFacts, Facts, Gaps, Notice, Packages, Section, Waiting } from './parts';
 import { CodeState, Environment, EnvironmentAnswer, Gap, Job, RunRow } from './records';
 import type { ITab, ITabProps } from './tabs';
-import { bytes, clean, duration, moment, refusal, short } from './words';
+import { bytes, clean, duration, joined, moment, origin, short } from './words';
 
 export const environment: ITab = {
   name: 'environment',
@@ -56,21 +57,10 @@ function Surroundings(props: ITabProps): JSX.Element {
           </select>
         </label>
       </div>
-      <div
-        className="jp-mlops-detail-body"
-        tabIndex={0}
-        role="group"
-        aria-label={trans.__('The environment on record')}
-      >
-        {problem && (
-          <div className="jp-mlops-problem" role="alert">
-            {refusal(problem, trans)
-              .filter(part => part)
-              .join(' ')}
-          </div>
-        )}
+      <Body label={trans.__('The environment on record')}>
+        <Notice problem={problem} trans={trans} />
         {found && <Changed found={found} trans={trans} />}
-        {found && <Verbs key={old} {...props} found={found} />}
+        {found && <Making key={old} {...props} found={found} />}
         {found && (
           <Now
             environment={found.new.environment}
@@ -79,15 +69,14 @@ function Surroundings(props: ITabProps): JSX.Element {
             trans={trans}
           />
         )}
-      </div>
+      </Body>
     </div>
   );
 }
 
 function named(run: RunRow, trans: TranslationBundle): string {
   const name = clean(run.notebook.split('/').pop() ?? '') || trans.__('no notebook');
-  const how = run.trigger === 'session' ? trans.__('session') : clean(run.trigger);
-  return `${moment(run.time)} · ${name} · ${how}`;
+  return [moment(run.time), origin(run.trigger, trans), name].join(' · ');
 }
 
 function Changed(props: {
@@ -144,8 +133,6 @@ function Now(props: {
   trans: TranslationBundle;
 }): JSX.Element {
   const { environment: one, code, of, trans } = props;
-  const packages = one?.packages ?? [];
-  const dirty = code?.dirty ?? [];
   return (
     <Section title={trans.__('As of %1', moment(of.time))} open>
       {!one && <p>{trans.__('No environment is on record of what runs now.')}</p>}
@@ -156,49 +143,28 @@ function Now(props: {
               trans.__('Python'),
               [one.python, one.implementation].map(part => clean(part ?? '')).join(' ')
             ],
-            [
-              trans.__('Platform'),
-              [one.platform, one.machine]
-                .filter(part => part)
-                .map(part => clean(part ?? ''))
-                .join(', ')
-            ],
+            [trans.__('Platform'), joined([clean(one.platform ?? ''), clean(one.machine ?? '')])],
             [
               trans.__('Processor'),
-              [
+              joined([
                 clean(one.cpu ?? ''),
                 one.cores ? trans._n('%1 core', '%1 cores', one.cores) : '',
                 bytes(one.memory)
-              ]
-                .filter(part => part)
-                .join(', ')
+              ])
             ],
             [trans.__('GPU'), (one.gpus ?? []).map(clean).join(', ')],
-            [trans.__('Commit'), clean(code?.commit ?? '').slice(0, 12)],
-            [trans.__('Branch'), clean(code?.branch ?? '')],
-            [trans.__('Changed files'), dirty.map(file => clean(file.name)).join(', ')]
+            ...codeFacts(code, trans)
           ]}
         />
       )}
-      {packages.length > 0 && (
-        <Section title={trans.__('Packages')} count={packages.length}>
-          <Facts
-            rows={packages.map(item => [
-              clean(item.name),
-              item.loaded && item.loaded !== item.version
-                ? trans.__('%1 installed, %2 loaded', clean(item.version), clean(item.loaded))
-                : clean(item.version)
-            ])}
-          />
-        </Section>
-      )}
+      <Packages of={one?.packages ?? []} trans={trans} />
       <Gaps gaps={one?.gaps ?? []} title={trans.__('Not known')} open />
     </Section>
   );
 }
 
 /** What can be done with the environment of this session, or with that of the run that was chosen. */
-function Verbs(props: ITabProps & { found: EnvironmentAnswer }): JSX.Element {
+function Making(props: ITabProps & { found: EnvironmentAnswer }): JSX.Element {
   const { trans, found } = props;
   const [verb, setVerb] = React.useState<'lock' | 'create' | null>(null);
   const box = React.useRef<HTMLDivElement>(null);
@@ -209,26 +175,20 @@ function Verbs(props: ITabProps & { found: EnvironmentAnswer }): JSX.Element {
   const of = (found.old ?? found.new).run;
   return (
     <div ref={box}>
-      <div
-        className="jp-mlops-verbs"
-        role="group"
-        aria-label={trans.__('What can be done with the environment of %1', moment(of.time))}
-      >
-        <button
-          className="jp-mod-styled"
+      <Verbs label={trans.__('What can be done with the environment of %1', moment(of.time))}>
+        <Verb
           title={trans.__('Write exactly what it used, every file by its hash')}
           onClick={() => setVerb('lock')}
         >
           {trans.__('Lock…')}
-        </button>
-        <button
-          className="jp-mod-styled"
+        </Verb>
+        <Verb
           title={trans.__('Make a virtual environment with a kernel from what it used')}
           onClick={() => setVerb('create')}
         >
           {trans.__('Create…')}
-        </button>
-      </div>
+        </Verb>
+      </Verbs>
       {verb === 'lock' && <Lock {...props} of={of} close={close} />}
       {verb === 'create' && <Create {...props} of={of} close={close} />}
     </div>
@@ -251,7 +211,7 @@ function Lock(props: IMadeProps): JSX.Element {
         {
           name: 'output',
           label: trans.__('Lock'),
-          value: beside(book.path, 'pylock.toml'),
+          value: book.beside('pylock.toml'),
           required: true,
           pattern: '(.*/)?pylock(\\.[^.\\s/]+)?\\.toml',
           hint: trans.__(
@@ -293,13 +253,7 @@ function Lock(props: IMadeProps): JSX.Element {
                 '%1 packages are locked:',
                 made?.packages?.length ?? 0
               )}{' '}
-              <button
-                type="button"
-                className="jp-mlops-link"
-                onClick={() => props.openFile(book.onDrive(output))}
-              >
-                {clean(output)}
-              </button>
+              <Link onClick={() => props.openFile(book.onDrive(output))}>{clean(output)}</Link>
             </div>
             <Gaps gaps={made?.gaps ?? []} title={trans.__('Not known')} open />
           </>
@@ -321,7 +275,7 @@ function Create(props: IMadeProps): JSX.Element {
         {
           name: 'folder',
           label: trans.__('Folder'),
-          value: beside(book.path, `env-${short(of.id).slice(0, 6)}`),
+          value: book.beside(`env-${short(of.id).slice(0, 6)}`),
           required: true,
           hint: trans.__('New or empty, in the folder that this server shows')
         },
@@ -383,12 +337,6 @@ function Create(props: IMadeProps): JSX.Element {
   );
 }
 
-/** A name in a notebook's folder. */
-function beside(path: string, name: string): string {
-  const folder = path.split('/').slice(0, -1).join('/');
-  return folder ? `${folder}/${name}` : name;
-}
-
 /** Have a job done, show how far it is, and give it when it is over; what was not done is why. */
 async function followed(
   props: ITabProps,
@@ -402,9 +350,7 @@ async function followed(
       <div className="jp-mlops-note" role="status">
         <div>{trans.__('For %1', duration(one.job.seconds))}</div>
         <div className="jp-mlops-dim">{clean(one.job.said[one.job.said.length - 1] ?? '')}</div>
-        <button type="button" className="jp-mod-styled" onClick={() => void one.interrupt()}>
-          {trans.__('Interrupt')}
-        </button>
+        <Verb onClick={() => void one.interrupt()}>{trans.__('Interrupt')}</Verb>
       </div>
     );
   one.changed.connect(tell);

@@ -2,7 +2,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { Facts, Section } from './parts';
+import { Facts, Section, Sign, Values } from './parts';
 import { Answered } from './records';
 import { clean, flat } from './words';
 
@@ -20,13 +20,8 @@ export function Gates(props: {
       <ul className="jp-mlops-gates">
         {sorted.map((one, at) => (
           <li key={at}>
-            <span
-              className={`jp-mlops-state jp-mod-${one.passed ? 'done' : 'error'}`}
-              aria-hidden="true"
-            >
-              {one.passed ? '✓' : '✗'}
-            </span>{' '}
-            <b>{clean(one.check)}</b> {one.passed ? trans.__('passed') : trans.__('refused')}
+            <Sign status={one.passed ? 'done' : 'error'} /> <b>{clean(one.check)}</b>{' '}
+            {one.passed ? trans.__('passed') : trans.__('refused')}
             <Facts
               rows={[
                 [trans.__('Found'), text(one.evidence.found)],
@@ -34,7 +29,7 @@ export function Gates(props: {
                 [trans.__('To do'), one.passed ? '' : text(one.evidence.next)]
               ]}
             />
-            <Evidence evidence={one.evidence} trans={trans} />
+            <Values title={trans.__('Evidence')} of={more(one.evidence)} />
           </li>
         ))}
       </ul>
@@ -44,19 +39,9 @@ export function Gates(props: {
 
 const SAID = new Set(['found', 'demanded', 'next', 'for']);
 
-function Evidence(props: {
-  evidence: Record<string, unknown>;
-  trans: TranslationBundle;
-}): JSX.Element | null {
-  const more = Object.entries(props.evidence).filter(([key]) => !SAID.has(key));
-  if (!more.length) {
-    return null;
-  }
-  return (
-    <Section title={props.trans.__('Evidence')}>
-      <Facts rows={more.map(([key, value]) => [clean(key), flat(value)])} />
-    </Section>
-  );
+/** What is not said already. */
+function more(evidence: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(evidence).filter(([key]) => !SAID.has(key)));
 }
 
 function text(value: unknown): string {

@@ -5,7 +5,7 @@ import {
   JupyterFrontEnd,
   JupyterFrontEndPlugin
 } from '@jupyterlab/application';
-import { ICommandPalette, Notification } from '@jupyterlab/apputils';
+import { ICommandPalette, MainAreaWidget, Notification } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
 import { IStateDB } from '@jupyterlab/statedb';
 import { ISettingRegistry } from '@jupyterlab/settingregistry';
@@ -16,10 +16,12 @@ import { LabIcon } from '@jupyterlab/ui-components';
 import { CellMarks } from './cells';
 import { Client } from './client';
 import { Book } from './model';
+import { LineagePage } from './page';
 import { RecordPanel } from './panel';
 import { project, run } from './running';
 import { StatusItem, StatusModel } from './status';
 import { CommandIDs, IRecord, NAMESPACE } from './tokens';
+import { clean } from './words';
 
 const icon = new LabIcon({
   name: 'jupyter-mlops:record',
@@ -107,7 +109,22 @@ const panel: JupyterFrontEndPlugin<void> = {
     const widget = new RecordPanel(trans, {
       jump: (notebook, cell) => void jump(app, notebook, cell, trans),
       openFile: path => void app.commands.execute('docmanager:open', { path }),
-      makeProject: cwd => void app.commands.execute(CommandIDs.newProject, { cwd })
+      makeProject: cwd => void app.commands.execute(CommandIDs.newProject, { cwd }),
+      enlarge:
+        labShell &&
+        (({ book, notebook }, of, title) => {
+          const go = (tab: string, what: string) => {
+            app.shell.activateById(notebook.id);
+            app.shell.activateById(PANEL);
+            widget.go(tab, what);
+          };
+          const page = new MainAreaWidget({ content: new LineagePage({ book, trans, of, go }) });
+          page.title.label = trans.__('Lineage of %1', clean(title));
+          page.title.icon = icon;
+          page.content.node.setAttribute('aria-label', page.title.label);
+          app.shell.add(page, 'main', { ref: notebook.id, mode: 'tab-after' });
+          notebook.disposed.connect(() => page.dispose());
+        })
     });
     widget.title.icon = icon;
     app.shell.add(widget, 'right', { rank: 400, type: 'Record' });

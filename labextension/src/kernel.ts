@@ -30,6 +30,8 @@ const BUSY = 4000;
 /** Milliseconds after which a kernel that has not said hello is greeted again. */
 const LOST = 5000;
 const IDLE = 60000;
+/** Milliseconds after which a kernel that has not said whether it records is said to be silent. */
+const SILENT = 2000;
 
 /** A question under way: a kernel that is busy may answer it much later, and is not asked a second time. */
 interface IQuestion {
@@ -50,7 +52,15 @@ export class KernelLink implements IDisposable {
   /** What the kernel said when it was last greeted; null where it does not record, or has not answered yet. */
   hello: IHello | null = null;
 
-  /** It said hello, or is gone. */
+  /**
+   * Whether it was asked who it is, and has not answered for a while: it runs a cell, or starts. All questions but those
+   * of a kernel that has said hello wait for that.
+   */
+  get silent(): boolean {
+    return this._silent;
+  }
+
+  /** It said hello, is silent, or is gone. */
   get changed(): ISignal<this, void> {
     return this._changed;
   }
@@ -68,6 +78,7 @@ export class KernelLink implements IDisposable {
     if (!this._isDisposed) {
       this._isDisposed = true;
       this.turn++;
+      clearTimeout(this.awaited);
       Signal.clearData(this);
       this.comm?.dispose(); // on this page alone: others listen on it too
       this.comm = null;
@@ -147,6 +158,7 @@ export class KernelLink implements IDisposable {
   }
 
   private onKernel(): void {
+    this.heard();
     void this.attach();
   }
 
@@ -175,6 +187,7 @@ export class KernelLink implements IDisposable {
         return;
       }
       this.listen(kernel);
+      this.await();
       silent = await this.greet(kernel, turn);
       this.greeting = this.greeting && silent;
     } catch {
@@ -204,6 +217,9 @@ export class KernelLink implements IDisposable {
   private async greet(kernel: Kernel.IKernelConnection, turn: number): Promise<boolean> {
     const found = await kernel.requestInspect({ code: '%mlops', cursor_pos: 4, detail_level: 0 });
     if (turn !== this.turn || found.content.status !== 'ok' || !found.content.found) {
+      if (turn === this.turn) {
+        this.heard();
+      }
       return false;
     }
     this.listen(kernel);
@@ -237,6 +253,7 @@ export class KernelLink implements IDisposable {
         answers: data.answers === true
       };
       this.greeting = this.pending = false;
+      this.heard();
       this._changed.emit();
     } else if (data.kind === 'answer') {
       this.answered(data);
@@ -274,6 +291,7 @@ export class KernelLink implements IDisposable {
   private onStatus(_: ISessionContext, status: Kernel.Status): void {
     if (status === 'restarting' || status === 'autorestarting' || status === 'dead') {
       this.turn++;
+      this.heard();
       this.leave();
       this.pending = true;
     } else if (status === 'idle' && this.pending && !this.greeting) {
@@ -290,6 +308,26 @@ export class KernelLink implements IDisposable {
     }
   }
 
+  /** From now on it is waited for whether it records. */
+  private await(): void {
+    this.awaited ??= setTimeout(() => {
+      this._silent = true;
+      this._changed.emit();
+    }, SILENT);
+  }
+
+  /** It is not waited for any more. */
+  private heard(): void {
+    clearTimeout(this.awaited);
+    this.awaited = undefined;
+    if (this._silent) {
+      this._silent = false;
+      this._changed.emit();
+    }
+  }
+
+  private awaited: ReturnType<typeof setTimeout> | undefined;
+  private _silent = false;
   private questions = new Map<string, IQuestion>();
   private comm: Kernel.IComm | null = null;
   private turn = 0;

@@ -3,10 +3,13 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { useKept, useRecord } from './asking';
-import { about, Graph, kindOf } from './graph';
+import { Body, Head, Link, Plain, SignButton, Verb } from './controls';
+import { Graph } from './graph';
+import { about, kindOf } from './nodes';
+import { Empty, Waiting } from './parts';
 import { LineageNode, Name } from './records';
 import type { ITab, ITabProps } from './tabs';
-import { clean, refusal, short } from './words';
+import { clean, joined, refusal, short } from './words';
 
 /** Names that are offered at once. */
 const OFFERED = 40;
@@ -158,7 +161,7 @@ function Choice({ trans, names, looked, choose }: IChoiceProps): JSX.Element {
             >
               <span className="jp-mlops-name">{clean(one.name)}</span>
               <span className="jp-mlops-dim">
-                {[nameKind(one.kind, trans), clean(one.detail)].filter(part => part).join(' · ')}
+                {joined([nameKind(one.kind, trans), clean(one.detail)], ' · ')}
               </span>
             </li>
           ))}
@@ -176,20 +179,16 @@ interface IOfferProps {
 /** What can be asked for, while nothing is. */
 function Offer({ trans, names, choose }: IOfferProps): JSX.Element {
   if (!names) {
-    return (
-      <div className="jp-mlops-none" role="status">
-        {trans.__('Loading…')}
-      </div>
-    );
+    return <Waiting trans={trans} />;
   }
   if (!names.length) {
     return (
-      <div className="jp-mlops-empty" role="status">
-        <h3>{trans.__('Nothing was made yet')}</h3>
-        <p>
-          {trans.__('What cells make, log and write while they are recorded can be traced back.')}
-        </p>
-      </div>
+      <Empty
+        heading={trans.__('Nothing was made yet')}
+        said={[
+          trans.__('What cells make, log and write while they are recorded can be traced back.')
+        ]}
+      />
     );
   }
   const kinds = ['model', 'metric', 'variable', 'file'].filter(kind =>
@@ -202,12 +201,7 @@ function Offer({ trans, names, choose }: IOfferProps): JSX.Element {
     file: trans.__('Files')
   };
   return (
-    <div
-      className="jp-mlops-detail-body"
-      tabIndex={0}
-      role="group"
-      aria-label={trans.__('What can be traced back')}
-    >
+    <Body label={trans.__('What can be traced back')}>
       <p>
         {trans.__(
           'Where does it come from? Choose what to trace back to cells, data, packages and commit.'
@@ -233,18 +227,18 @@ function Offer({ trans, names, choose }: IOfferProps): JSX.Element {
           </div>
         </section>
       ))}
-    </div>
+    </Body>
   );
 }
 
-interface IFoundProps extends ITabProps {
+export interface IFoundProps extends Pick<ITabProps, 'book' | 'trans' | 'go' | 'enlarge'> {
   of: string;
   follow: (of: string) => void;
   back: (() => void) | null;
 }
 
 /** The lineage of one thing. */
-function Found(props: IFoundProps): JSX.Element {
+export function Found(props: IFoundProps): JSX.Element {
   const { book, trans, of } = props;
   const [found, problem] = useRecord(undefined, () => book.client.lineage(book.path, of), [
     book,
@@ -255,20 +249,14 @@ function Found(props: IFoundProps): JSX.Element {
   const [folded, setFolded] = React.useState<ReadonlySet<string>>(new Set());
   const [listed, setListed] = useKept(book, 'lineage listed', false);
   if (!found) {
-    const [heading, cause, next] = problem
-      ? refusal(problem, trans)
-      : [trans.__('Loading…'), '', ''];
+    if (!problem) {
+      return <Waiting trans={trans} />;
+    }
+    const [heading, ...said] = refusal(problem, trans);
     return (
-      <div className="jp-mlops-empty" role="status">
-        <h3>{heading}</h3>
-        {cause && <p>{cause}</p>}
-        {next && <p>{next}</p>}
-        {problem && props.back && (
-          <button className="jp-mod-styled" onClick={props.back}>
-            {trans.__('Back')}
-          </button>
-        )}
-      </div>
+      <Empty heading={heading} said={said}>
+        {props.back && <Verb onClick={props.back}>{trans.__('Back')}</Verb>}
+      </Empty>
     );
   }
   const chosen = active ?? found.root;
@@ -289,28 +277,26 @@ function Found(props: IFoundProps): JSX.Element {
   };
   return (
     <>
-      <div className="jp-mlops-detail-head">
-        {props.back && (
-          <button
-            className="jp-mlops-plain"
-            aria-label={trans.__('Back to what was shown before')}
-            onClick={props.back}
-          >
-            ←
-          </button>
-        )}
-        <h3 className="jp-mlops-cut" title={clean(found.title)}>
-          {clean(found.title)}
-        </h3>
-        <button
-          className="jp-mlops-plain"
+      <Head
+        title={clean(found.title)}
+        back={props.back && { label: trans.__('Back to what was shown before'), go: props.back }}
+      >
+        <Plain
           aria-pressed={listed}
           title={trans.__('Show it as a list of lines')}
           onClick={() => setListed(!listed)}
         >
           {trans.__('List')}
-        </button>
-      </div>
+        </Plain>
+        {props.enlarge && (
+          <SignButton
+            sign="↗"
+            label={trans.__('Open in a tab')}
+            title={trans.__('Open it in a tab of its own, where there is more room')}
+            go={() => props.enlarge?.(of, found.title)}
+          />
+        )}
+      </Head>
       {(found.beyond > 0 || found.outside) && (
         <div className="jp-mlops-aside" role="note">
           {found.outside
@@ -353,35 +339,31 @@ function Chosen(props: IChosenProps): JSX.Element {
   const named = node.kind === 'value' || node.kind === 'file' || node.kind === 'metric';
   const of = named && at ? `${node.label}@${at}` : node.kind === 'cell' ? node.id : '';
   return (
-    <section className="jp-mlops-chosen-node" aria-label={trans.__('The chosen node')}>
+    <div className="jp-mlops-chosen-node" role="group" aria-label={trans.__('The chosen node')}>
       <div role="status">
         <b className="jp-mlops-name">{clean(node.label)}</b>{' '}
         <span className="jp-mlops-dim">{about(node, trans)}</span>
       </div>
       <div className="jp-mlops-chips">
         {node.cell_run && node.kind !== 'beyond' && node.kind !== 'missing' && (
-          <button className="jp-mlops-link" onClick={() => props.open(node)}>
+          <Link onClick={() => props.open(node)}>
             {node.kind === 'cell'
               ? trans.__('Details')
               : trans.__('Cell run %1', short(node.cell_run))}
-          </button>
+          </Link>
         )}
         {node.kind === 'beyond' && (
-          <button className="jp-mlops-link" onClick={() => props.open(node)}>
-            {trans.__('Follow from here')}
-          </button>
+          <Link onClick={() => props.open(node)}>{trans.__('Follow from here')}</Link>
         )}
         {of && of !== props.of && (
-          <button className="jp-mlops-link" onClick={() => props.follow(of)}>
-            {trans.__('Lineage of this')}
-          </button>
+          <Link onClick={() => props.follow(of)}>{trans.__('Lineage of this')}</Link>
         )}
         {props.edges.some(edge => edge.target === node.id) && (
-          <button className="jp-mlops-link" onClick={() => props.fold(node.id)}>
+          <Link onClick={() => props.fold(node.id)}>
             {folded.has(node.id) ? trans.__('Unfold') : trans.__('Fold')}
-          </button>
+          </Link>
         )}
       </div>
-    </section>
+    </div>
   );
 }

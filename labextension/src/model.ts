@@ -300,6 +300,16 @@ export class Book implements IDisposable {
     return this.contents.localPath(this.context.path);
   }
 
+  /** The path of the folder it is in. */
+  get folder(): string {
+    return this.path.split('/').slice(0, -1).join('/');
+  }
+
+  /** The path of something else in its folder. */
+  beside(name: string): string {
+    return this.folder ? `${this.folder}/${name}` : name;
+  }
+
   /** The path by which the server's contents know a file of the project; null where they do not show it. */
   place(name: string): string | null {
     const root = this.overview?.root ?? '..';

@@ -6,15 +6,17 @@ import { Message } from '@lumino/messaging';
 import { ISignal, Signal } from '@lumino/signaling';
 import * as React from 'react';
 
+import { Link, Verb } from './controls';
 import { environment } from './environment';
 import { lineage } from './lineage';
 import type { Book } from './model';
 import { models } from './models';
 import { monitoring } from './monitoring';
+import { Empty, Notice } from './parts';
 import { runs } from './runs';
 import type { ITab, IWanted } from './tabs';
 import { timeline } from './timeline';
-import { clean, refusal } from './words';
+import { clean, reason, refusal } from './words';
 
 /** The tabs, in their order. */
 // prettier-ignore
@@ -40,6 +42,8 @@ export interface IActions {
   openFile: (path: string) => void;
   /** Make a project in a folder. */
   makeProject: (folder: string) => void;
+  /** Show a lineage in the main area; null where that has no room for it. */
+  enlarge: ((shown: IShown, of: string, title: string) => void) | null;
 }
 
 export class RecordPanel extends ReactWidget {
@@ -145,7 +149,7 @@ export class RecordPanel extends ReactWidget {
       return (
         <Empty
           heading={trans.__('No notebook is open')}
-          text={trans.__('Open one to see what is on record of it.')}
+          said={[trans.__('Open one to see what is on record of it.')]}
         />
       );
     }
@@ -219,6 +223,9 @@ function Shown(props: IShownProps): JSX.Element {
               openFile={actions.openFile}
               wanted={wanted}
               go={props.go}
+              enlarge={
+                actions.enlarge && ((of, title) => actions.enlarge?.({ book, notebook }, of, title))
+              }
             />
           </div>
         </>
@@ -228,11 +235,6 @@ function Shown(props: IShownProps): JSX.Element {
 }
 
 function Tabs({ trans, tab, setTab }: IShownProps): JSX.Element {
-  const box = React.useRef<HTMLDivElement>(null);
-  React.useLayoutEffect(() => {
-    const chosen = box.current?.querySelector('[aria-selected=true]');
-    chosen?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
-  }, [tab]);
   const onKeyDown = (event: React.KeyboardEvent<HTMLElement>) => {
     const at = TABS.findIndex(one => one.name === tab);
     const moves: Record<string, number> = {
@@ -250,7 +252,6 @@ function Tabs({ trans, tab, setTab }: IShownProps): JSX.Element {
   };
   return (
     <div
-      ref={box}
       className="jp-mlops-tabs"
       role="tablist"
       aria-label={trans.__('Record')}
@@ -280,7 +281,19 @@ export function recording(book: Book, trans: TranslationBundle): string {
     ? hello.recording
       ? trans.__('recording')
       : trans.__('paused')
-    : trans.__('not recording');
+    : book.link.silent
+      ? trans.__('no answer yet')
+      : trans.__('not recording');
+}
+
+/** That the kernel has not said yet whether it records. */
+function silence(trans: TranslationBundle): string[] {
+  return [
+    trans.__('The kernel has not answered yet'),
+    trans.__(
+      'It runs a cell, or starts. Whether it records is known when it is idle; a record that only it can read is read then.'
+    )
+  ];
 }
 
 function Notices({
@@ -314,28 +327,25 @@ function Notices({
   if (book.split === 'kernel') {
     said.push(
       book.unseen?.kind === 'ServerMissing'
-        ? refusal(book.unseen, trans)
-            .filter(part => part)
-            .join(' ')
+        ? reason(book.unseen, trans)
         : trans.__(
             'This server does not see what this kernel records: the record is read through the kernel.'
           )
     );
   }
   if (banner && book.problem) {
-    said.push(
-      refusal(book.problem, trans)
-        .filter(part => part)
-        .join(' ')
-    );
+    said.push(reason(book.problem, trans));
+  }
+  if (banner && book.link.silent && book.list.length === 0) {
+    said.push(silence(trans).join('. '));
   }
   said.push(...(book.overview?.problems ?? []).map(clean));
   return (
     <>
       {said.map((text, at) => (
-        <div key={at} className="jp-mlops-problem" role="alert">
+        <Notice key={at} fault>
           {text}
-        </div>
+        </Notice>
       ))}
     </>
   );
@@ -352,43 +362,22 @@ function Problem({
 }): JSX.Element {
   const problem = book.problem;
   if (!problem) {
-    return <Empty heading={trans.__('Loading…')} text="" />;
+    return <Empty heading={trans.__('Loading…')} />;
   }
-  const [heading, text, next] = refusal(problem, trans);
+  if (book.link.silent && problem.kind === 'ProjectMissing') {
+    const [silent, ...why] = silence(trans);
+    return <Empty heading={silent} said={why} />;
+  }
+  const [heading, ...said] = refusal(problem, trans);
   const code = problem.kind === 'ProjectMissing' ? '%load_ext jupyter_mlops' : '';
   return (
-    <Empty heading={heading} text={text} code={code} next={next}>
-      <button className="jp-mod-styled" onClick={() => void book.refresh()}>
-        {trans.__('Try again')}
-      </button>
+    <Empty heading={heading} said={said} code={code}>
+      <Verb onClick={() => void book.refresh()}>{trans.__('Try again')}</Verb>
       {code && (
-        <button
-          className="jp-mlops-link"
-          onClick={() => actions.makeProject(book.path.split('/').slice(0, -1).join('/'))}
-        >
+        <Link onClick={() => actions.makeProject(book.folder)}>
           {trans.__('Make a project here, with a first notebook')}
-        </button>
+        </Link>
       )}
     </Empty>
-  );
-}
-
-interface IEmptyProps {
-  heading: string;
-  text: string;
-  code?: string;
-  next?: string;
-  children?: React.ReactNode;
-}
-
-export function Empty(props: IEmptyProps): JSX.Element {
-  return (
-    <div className="jp-mlops-empty" role="status">
-      <h2>{props.heading}</h2>
-      {props.text && <p>{props.text}</p>}
-      {props.code && <code>{props.code}</code>}
-      {props.next && <p>{props.next}</p>}
-      {props.children}
-    </div>
   );
 }

@@ -11,10 +11,11 @@ import { Signal } from '@lumino/signaling';
 import { Client, Refused } from './client';
 import { start } from './jobs';
 import { Job } from './records';
-import { IDesk, RunForm } from './run';
+import { RunForm } from './run';
+import { IDesk } from './runjob';
 import { placed, RunModel } from './runmodel';
 import { CommandIDs, NAMESPACE } from './tokens';
-import { clean, refusal } from './words';
+import { clean, reason } from './words';
 
 const runIcon = new LabIcon({
   name: 'jupyter-mlops:run',
@@ -233,8 +234,8 @@ export const project: JupyterFrontEndPlugin<void> = {
             { autoClose: 5000 }
           );
         } catch (error) {
-          const why = error instanceof Refused ? refusal(error, trans) : [`${error}`];
-          Notification.error(why.filter(part => part).join(' '));
+          const why = error instanceof Refused ? reason(error, trans) : `${error}`;
+          Notification.error(why);
         }
       }
     });

@@ -3,6 +3,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
 import { useKept } from './asking';
+import { useSize } from './controls';
 import type { Book } from './model';
 import { MeasuredRun } from './records';
 import { IColumn, scaleOf, valueOf } from './runtable';
@@ -52,18 +53,8 @@ export function Scatter(props: IScatterProps): JSX.Element {
   const second = given.find(one => one.id !== x && one.differs)?.id ?? '';
   const colour = wishColour === null ? second : known(wishColour) ? wishColour : '';
   const box = React.useRef<HTMLDivElement>(null);
-  const [width, setWidth] = React.useState(280);
+  const width = Math.max(160, useSize(box, [280, 0])[0]);
   const [active, setActive] = React.useState(0);
-  React.useLayoutEffect(() => {
-    const node = box.current;
-    if (!node) {
-      return undefined;
-    }
-    const observer = new ResizeObserver(() => setWidth(Math.max(160, node.clientWidth)));
-    observer.observe(node);
-    setWidth(Math.max(160, node.clientWidth));
-    return () => observer.disconnect();
-  }, []);
 
   const some = runs.length > MOST ? runs.slice(0, MOST) : runs;
   const { dots, across, up, tone } = React.useMemo(() => {

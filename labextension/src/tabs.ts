@@ -22,6 +22,8 @@ export interface ITabProps {
   wanted: IWanted | null;
   /** Show something in another tab: `go('timeline', cellRun)`. */
   go: (tab: string, what: string) => void;
+  /** Show the lineage of something where there is more room; null where there is none. */
+  enlarge: ((of: string, title: string) => void) | null;
 }
 
 export interface ITab {

@@ -2,17 +2,17 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import * as React from 'react';
 
-import { Act } from './acts';
 import { useRecord } from './asking';
 import { Detail } from './detail';
+import { Body, Head, IRows, Link, Pane, Plain, Search, Select, useRows } from './controls';
 import { Difference } from './difference';
-import { Facts, Gaps, Pane, Section, Waiting } from './parts';
+import { Empty, Notice, Sign, Waiting } from './parts';
 import { CellDetail, Row } from './records';
 import type { ITab, ITabProps } from './tabs';
-import { clean, duration, flat, glyph, mark, moment, short, state, when } from './words';
+import { clean, duration, flat, mark, moment, origin, short, state, when } from './words';
+import { Written } from './written';
 
 const ROW = 48;
-const SPARE = 6;
 
 export const timeline: ITab = {
   name: 'timeline',
@@ -31,7 +31,6 @@ function Timeline(props: ITabProps): JSX.Element {
   const [search, setSearch] = React.useState(book.list.filter.search);
   const [status, setStatus] = React.useState(book.list.filter.status);
   const [selected, setSelected] = React.useState<string | null>(null);
-  const [active, setActive] = React.useState(0);
   /** The cell run that another one is chosen for, to compare them; and two that are compared, the older first. */
   const [pinned, setPinned] = React.useState<IPinned | null>(null);
   const [pair, setPair] = React.useState<[string, string] | null>(null);
@@ -72,65 +71,66 @@ function Timeline(props: ITabProps): JSX.Element {
     }
   }, [props.wanted]);
 
+  /** There is nothing yet, and nothing comes by itself. */
+  const bare =
+    book.list.known &&
+    book.list.length === 0 &&
+    !book.list.filtered &&
+    !book.list.more &&
+    !book.link.silent &&
+    book.link.hello?.recording !== true;
   const count = book.list.filtered
     ? book.list.more || book.list.busy
       ? trans.__('searching…')
       : trans._n('%1 found', '%1 found', book.list.length)
     : trans._n('%1 cell run', '%1 cell runs', book.list.length);
   return (
-    <div ref={list} className="jp-mlops-timeline">
-      <div className="jp-mlops-filter">
-        <input
-          className="jp-mod-styled"
-          type="search"
-          placeholder={trans.__('Search code, names, metrics, files')}
-          aria-label={trans.__('Search cell runs')}
-          value={search}
-          onChange={event => setSearch(event.target.value)}
-        />
-      </div>
+    <div ref={list} className="jp-mlops-whole">
+      <Search
+        label={trans.__('Search cell runs')}
+        hint={trans.__('Search code, names, metrics, files')}
+        value={search}
+        choose={setSearch}
+      />
       <div className="jp-mlops-count">
         <span role="status">
           {book.list.known || book.list.length ? count : trans.__('Loading…')}
         </span>
-        <select
-          aria-label={trans.__('Show cell runs by state')}
+        <Select
+          label={trans.__('Show cell runs by state')}
           value={status}
-          onChange={event => setStatus(event.target.value)}
-        >
-          <option value="">{trans.__('All states')}</option>
-          <option value="done">{trans.__('Done')}</option>
-          <option value="error,syntax">{trans.__('Failed')}</option>
-          <option value="interrupted">{trans.__('Interrupted')}</option>
-          <option value="running">{trans.__('Running')}</option>
-        </select>
+          choose={setStatus}
+          options={[
+            ['', trans.__('All states')],
+            ['done', trans.__('Done')],
+            ['error,syntax', trans.__('Failed')],
+            ['interrupted', trans.__('Interrupted')],
+            ['running', trans.__('Running')]
+          ]}
+        />
       </div>
-      {book.list.problem && (
-        <div className="jp-mlops-problem" role="alert">
-          {clean(book.list.problem.message || book.list.problem.kind)}
-        </div>
-      )}
+      <Notice problem={book.list.problem} trans={trans} />
       {pinned && (
-        <div className="jp-mlops-problem" role="status">
+        <Notice>
           {trans.__('Choose the cell run to compare %1 with.', short(pinned.id))}{' '}
-          <button className="jp-mlops-link" onClick={() => setPinned(null)}>
-            {trans.__('Do not compare')}
-          </button>
-        </div>
+          <Link onClick={() => setPinned(null)}>{trans.__('Do not compare')}</Link>
+        </Notice>
       )}
-      {said && (
-        <div className="jp-mlops-problem" role="status">
-          {said}
-        </div>
+      {said && <Notice>{said}</Notice>}
+      {bare ? (
+        <Empty
+          heading={trans.__('No cell of this notebook has run on record yet')}
+          said={[trans.__('Run this in a cell, and every cell run after it is on record:')]}
+          code={book.link.hello ? '%mlops on' : '%load_ext jupyter_mlops'}
+        />
+      ) : (
+        <List
+          {...props}
+          selected={selected}
+          select={row => choose(row?.id ?? null, row?.time)}
+          narrowed={search !== '' || status !== ''}
+        />
       )}
-      <List
-        {...props}
-        active={active}
-        setActive={setActive}
-        selected={selected}
-        select={row => choose(row?.id ?? null, row?.time)}
-        narrowed={search !== '' || status !== ''}
-      />
       {pair ? (
         <Compared
           key={pair.join()}
@@ -166,75 +166,32 @@ function Timeline(props: ITabProps): JSX.Element {
 }
 
 interface IListProps extends ITabProps {
-  active: number;
-  setActive: (place: number) => void;
   selected: string | null;
   select: (row: Row | null) => void;
   narrowed: boolean;
 }
 
 function List(props: IListProps): JSX.Element {
-  const { book, trans, active, setActive } = props;
+  const { book, trans } = props;
   const list = book.list;
-  const box = React.useRef<HTMLDivElement>(null);
-  const [top, setTop] = React.useState(0);
-  const [height, setHeight] = React.useState(600);
-
-  React.useLayoutEffect(() => {
-    const node = box.current;
-    if (!node) {
-      return undefined;
-    }
-    const observer = new ResizeObserver(() => setHeight(node.clientHeight));
-    observer.observe(node);
-    setHeight(node.clientHeight);
-    return () => observer.disconnect();
-  }, []);
-
   const length = list.length;
-  const first = Math.max(0, Math.floor(top / ROW) - SPARE);
-  const last = Math.min(length - 1, Math.ceil((top + height) / ROW) + SPARE);
+  const rowsAt: IRows = useRows(length, ROW, 0, (key, place) => {
+    const row = list.at(place);
+    if ((key === 'Enter' || key === ' ') && row) {
+      props.select(row);
+    } else if (key === 'Escape') {
+      props.select(null);
+    } else {
+      return false;
+    }
+    return true;
+  });
+  const { first, last, active, setActive } = rowsAt;
   React.useEffect(() => {
     if (last >= first) {
       list.ensure(first, last);
     }
   });
-
-  const go = (place: number) => {
-    const to = Math.max(0, Math.min(length - 1, place));
-    setActive(to);
-    const node = box.current;
-    if (node) {
-      if (to * ROW < node.scrollTop) {
-        node.scrollTop = to * ROW;
-      } else if ((to + 1) * ROW > node.scrollTop + node.clientHeight) {
-        node.scrollTop = (to + 1) * ROW - node.clientHeight;
-      }
-    }
-  };
-  const onKeyDown = (event: React.KeyboardEvent) => {
-    const page = Math.max(1, Math.floor(height / ROW) - 1);
-    const moves: Record<string, number> = {
-      ArrowDown: active + 1,
-      ArrowUp: active - 1,
-      PageDown: active + page,
-      PageUp: active - page,
-      Home: 0,
-      End: length - 1
-    };
-    const row = list.at(active);
-    if (event.key in moves) {
-      go(moves[event.key]);
-    } else if ((event.key === 'Enter' || event.key === ' ') && row) {
-      props.select(row);
-    } else if (event.key === 'Escape') {
-      props.select(null);
-    } else {
-      return;
-    }
-    event.preventDefault();
-    event.stopPropagation();
-  };
 
   const rows: JSX.Element[] = [];
   for (let place = first; place <= last; place++) {
@@ -267,16 +224,11 @@ function List(props: IListProps): JSX.Element {
   }
   return (
     <div
-      ref={box}
+      {...rowsAt.box}
       className="jp-mlops-list"
       role="listbox"
-      tabIndex={0}
       aria-label={trans.__('Cell runs, newest first')}
-      aria-activedescendant={
-        active >= first && active <= last ? `jp-mlops-row-${active}` : undefined
-      }
-      onScroll={event => setTop(event.currentTarget.scrollTop)}
-      onKeyDown={onKeyDown}
+      aria-activedescendant={rowsAt.there === null ? undefined : `jp-mlops-row-${rowsAt.there}`}
     >
       {length > 0 ? (
         <div className="jp-mlops-tall" role="presentation" style={{ height: length * ROW }}>
@@ -317,12 +269,10 @@ function RowBody({
     const more = row.made_count - row.made.length;
     facts.push('→ ' + row.made.map(clean).join(', ') + (more > 0 ? ` +${more}` : ''));
   }
-  const how = row.trigger && row.trigger !== 'session' ? clean(row.trigger) : '';
+  const how = row.trigger && row.trigger !== 'session' ? origin(row.trigger, trans) : '';
   return (
     <>
-      <span className={`jp-mlops-state jp-mod-${row.status}`} aria-hidden="true">
-        {glyph(row.status)}
-      </span>
+      <Sign status={row.status} />
       <span className="jp-mlops-count-of">{row.count ? `[${row.count}]` : ''}</span>
       <span className="jp-mlops-title" title={clean(row.title)}>
         {row.label ? <b>{clean(row.label)} </b> : null}
@@ -392,129 +342,19 @@ function Details(props: IDetailsProps): JSX.Element {
           />
         </div>
       ) : (
-        <div className="jp-mlops-none" role="status">
-          {problem
-            ? problem.kind === 'NotFound'
+        <Waiting
+          problem={problem}
+          trans={trans}
+          said={
+            problem?.kind === 'NotFound'
               ? trans.__('It is not on record where this server looks yet.')
-              : clean(problem.message || problem.kind)
-            : trans.__('Loading…')}
-          <button className="jp-mlops-plain" onClick={props.close}>
-            {trans.__('Close')}
-          </button>
-        </div>
+              : ''
+          }
+        >
+          <Plain onClick={props.close}>{trans.__('Close')}</Plain>
+        </Waiting>
       )}
     </Pane>
-  );
-}
-
-interface IWrittenProps extends ITabProps {
-  act: 'slice' | 'checkout';
-  cell: CellDetail;
-  close: () => void;
-}
-
-/** Has a slice or a checkout of a cell run written; where to is asked for. */
-function Written(props: IWrittenProps): JSX.Element {
-  const { book, trans, act, cell, close, openFile } = props;
-  const id = cell.row.id;
-  const folder = book.path.split('/').slice(0, -1).join('/');
-  const stem = (book.path.split('/').pop() ?? '').replace(/\.ipynb$/, '');
-  const beside = (name: string) => (folder ? `${folder}/${name}` : name);
-  if (act === 'slice') {
-    const name = beside(`${stem}-slice-${short(id).slice(0, 6)}.ipynb`);
-    return (
-      <Act
-        trans={trans}
-        title={trans.__('Slice from here')}
-        verb={trans.__('Write the notebook')}
-        fields={[
-          {
-            name: 'output',
-            label: trans.__('Notebook'),
-            value: name,
-            required: true,
-            hint: trans.__('In the folder that this server shows; no file is replaced.')
-          },
-          {
-            name: 'unseeded',
-            label: trans.__('Also if it need not give the same again'),
-            kind: 'tick'
-          }
-        ]}
-        act={async given => {
-          const done = await book.client.slice(book.path, {
-            what: id,
-            output: given.output.trim(),
-            allow_unseeded: given.unseeded === 'yes'
-          });
-          openFile(book.onDrive(done.notebook));
-          return (
-            <>
-              <div>
-                {trans._n(
-                  '%1 cell makes what this one made:',
-                  '%1 cells make what this one made:',
-                  done.cells
-                )}{' '}
-                <Opened path={done.notebook} {...props} />
-              </div>
-              <Gaps gaps={done.unseeded} title={trans.__('Need not give the same again')} open />
-            </>
-          );
-        }}
-        close={close}
-      />
-    );
-  }
-  return (
-    <Act
-      trans={trans}
-      title={trans.__('Check out code and files')}
-      verb={trans.__('Write them')}
-      fields={[
-        {
-          name: 'folder',
-          label: trans.__('Folder'),
-          value: beside(`${stem}-${short(id).slice(0, 6)}`),
-          required: true,
-          hint: trans.__('New or empty, in the folder that this server shows: nothing is replaced.')
-        }
-      ]}
-      act={async given => {
-        const done = await book.client.checkOut(book.path, {
-          what: id,
-          folder: given.folder.trim()
-        });
-        return (
-          <>
-            <div>
-              {trans._n('%1 file was written:', '%1 files were written:', done.placed.length)}{' '}
-              <Opened path={done.notebook} {...props} />
-            </div>
-            {done.missing.length > 0 && (
-              <Section title={trans.__('Not there')} count={done.missing.length} open>
-                <Facts rows={done.missing.map(one => [clean(one.name), clean(one.why ?? '')])} />
-              </Section>
-            )}
-            <Gaps gaps={done.gaps} title={trans.__('Not brought back')} open />
-          </>
-        );
-      }}
-      close={close}
-    />
-  );
-}
-
-/** A file that was written, to be opened. */
-function Opened(props: ITabProps & { path: string }): JSX.Element {
-  return (
-    <button
-      type="button"
-      className="jp-mlops-link"
-      onClick={() => props.openFile(props.book.onDrive(props.path))}
-    >
-      {clean(props.path)}
-    </button>
   );
 }
 
@@ -538,28 +378,17 @@ function Compared(props: IComparedProps): JSX.Element {
       grip={trans.__('Height of the comparison')}
       close={props.close}
     >
-      <div className="jp-mlops-detail-head">
-        <h3>{trans.__('What is different')}</h3>
-        <button
-          className="jp-mlops-plain"
-          onClick={props.close}
-          aria-label={trans.__('Close the comparison')}
-        >
-          {trans.__('Close')}
-        </button>
-      </div>
-      <div
-        className="jp-mlops-detail-body"
-        tabIndex={0}
-        role="group"
-        aria-label={trans.__('What is different')}
-      >
+      <Head
+        title={trans.__('What is different')}
+        close={{ label: trans.__('Close the comparison'), go: props.close }}
+      />
+      <Body label={trans.__('What is different')}>
         {found ? (
           <Difference found={found} trans={trans} />
         ) : (
           <Waiting problem={problem} trans={trans} />
         )}
-      </div>
+      </Body>
     </Pane>
   );
 }

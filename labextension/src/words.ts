@@ -16,6 +16,11 @@ export function clean(text: string): string {
   );
 }
 
+/** Those of some texts that are not empty, in one. */
+export function joined(parts: (string | null | undefined)[], by = ', '): string {
+  return parts.filter(part => part).join(by);
+}
+
 /** Any recorded value on one line. */
 export function flat(value: unknown): string {
   if (typeof value === 'number') {
@@ -95,13 +100,31 @@ export function state(status: string, trans: TranslationBundle): string {
     case 'running':
       return trans.__('running');
     case 'error':
+    case 'failed':
       return trans.__('failed');
+    case 'cached':
+      return trans.__('cached');
     case 'syntax':
       return trans.__('syntax error');
     case 'interrupted':
       return trans.__('interrupted');
   }
   return clean(status);
+}
+
+/** What set a run going, in a word. */
+export function origin(trigger: string, trans: TranslationBundle): string {
+  switch (trigger) {
+    case 'session':
+      return trans.__('session');
+    case 'papermill':
+      return trans.__('headless');
+    case 'sweep':
+      return trans.__('sweep');
+    case 'pipeline':
+      return trans.__('pipeline');
+  }
+  return clean(trigger);
 }
 
 /** What a row's mark is called, and what it means. */
@@ -190,4 +213,9 @@ export function refusal(error: Refused, trans: TranslationBundle): [string, stri
       ];
   }
   return [clean(error.message), clean(error.cause_), clean(error.next)];
+}
+
+/** The same as a line of text. */
+export function reason(error: Refused, trans: TranslationBundle): string {
+  return joined(refusal(error, trans), ' ');
 }

@@ -219,6 +219,7 @@ class Desk:
         folder = os.environ.get("JUPYTER_MLOPS_PICTURES")
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.locator("#jupyterlab-splash").wait_for(state="detached")  # a theme that comes is covered by it
             hidden = [self.page.locator(hide)] if hide else []
             (part or self.page).screenshot(path=str(Path(folder) / f"{name}.png"), mask=hidden, mask_color="#888")
 

@@ -131,7 +131,7 @@ def test_where_a_metric_comes_from_is_found_without_reading_anything_first(desk:
     # by the mouse: what is chosen is said in words, and leads on
     panel.get_by_role("button", name="Fit").click()
     panel.get_by_role("img", name="flights.csv, file").click()
-    chosen = panel.get_by_role("region", name="The chosen node")
+    chosen = panel.get_by_role("group", name="The chosen node")
     chosen.get_by_text("flights.csv").wait_for()
     panel.get_by_role("img", name="train, test = split(flights), cell run").click()
     chosen.get_by_role("button", name="Details").click()
@@ -139,6 +139,29 @@ def test_where_a_metric_comes_from_is_found_without_reading_anything_first(desk:
     # and the tab is as it was left
     panel.get_by_role("tab", name="Lineage").click()
     desk.wait(lambda: len(labels(desk)) == len(found), "the same graph")
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_a_lineage_is_opened_in_a_tab_with_more_room_and_leads_back_to_the_panel(desk: Desk) -> None:
+    study(desk.folder)
+    desk.write("study.ipynb", read="pass", split="pass", fit="pass", score="pass")
+    desk.open("study.ipynb", kernel=False)
+    panel = desk.record().and_(desk.page.get_by_role("region", name="Record", exact=True))
+    panel.get_by_role("tab", name="Lineage").click()
+    panel.get_by_role("region", name="Metrics").get_by_role("button", name="auc").click()
+    panel.get_by_role("button", name="Open in a tab").click()
+    desk.page.get_by_role("tab", name="Lineage of auc").wait_for()
+    large = desk.page.get_by_role("region", name="Lineage of auc")
+    large.get_by_role("img", name="flights.csv, file").wait_for()
+    assert large.get_by_role("button", name="Open in a tab").count() == 0
+    desk.look("lineage-large")
+    assert desk.violations() == []
+    large.get_by_role("img", name="train, test = split(flights), cell run").click()
+    large.get_by_role("button", name="Lineage of this").click()
+    large.get_by_role("button", name="Back to what was shown before").click()
+    large.get_by_role("img", name="train, test = split(flights), cell run").click()
+    large.get_by_role("button", name="Details").click()
+    panel.get_by_role("region", name="Details of a cell run").get_by_text("train, test = split(flights)").wait_for()
     assert (desk.problems, desk.strays) == ([], [])
 
 
@@ -300,10 +323,20 @@ def test_a_lineage_of_500_nodes_stays_fluid(desk: Desk, capsys: pytest.CaptureFi
     panel.get_by_text("500 nodes").wait_for()
     desk.wait(lambda: bool(labels(desk)), "nodes")
     near = len(labels(desk))
+
+    # more than can be read at once is not made smaller than that, but has a map
+    panel.get_by_role("button", name="Fit").click()
+    moved = desk.page.locator(".jp-mlops-graph svg > g").get_attribute("transform") or ""
+    assert float(moved.partition("scale(")[2].rstrip(")")) >= 0.6
+    desk.look("lineage-500-fit")
+    assert not any(label.startswith("part_0,") for label in labels(desk))
+    panel.locator(".jp-mlops-overview").click(position={"x": 8, "y": 1})
+    desk.wait(lambda: any(label.startswith("part_0,") for label in labels(desk)), "the other end")
     frames: dict[str, list[float]] = {}
     for name, small in (("near", False), ("whole", True)):
         if small:
-            panel.get_by_role("button", name="Fit").click()
+            for _ in range(25):
+                panel.get_by_role("button", name="Zoom out").click()
             desk.wait(lambda: len(labels(desk)) == 500, "all of them")
             desk.look("lineage-500")
         frames[name] = desk.page.evaluate(

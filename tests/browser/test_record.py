@@ -152,7 +152,7 @@ def test_a_headless_run_of_the_notebook_appears_by_itself(desk: Desk) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     panel.get_by_role("listbox").get_by_role("option", name="value = 1").wait_for()
-    panel.get_by_role("listbox").get_by_role("option", name="papermill").or_(
+    panel.get_by_role("listbox").get_by_role("option", name="headless").or_(
         panel.get_by_role("listbox").get_by_role("option", name="shell")
     ).first.wait_for()
     panel.get_by_role("listbox").get_by_role("option", name="value = 1").click()

@@ -98,7 +98,7 @@ def column(desk: Desk, name: str) -> list[str]:
         """name => {
           const heads = [...document.querySelectorAll('.jp-mlops-run-head [role=columnheader]')];
           const at = heads.findIndex(one => one.textContent.replace(/[▾▴]/, '') === name);
-          const rows = [...document.querySelectorAll('.jp-mlops-run')];
+          const rows = [...document.querySelectorAll('.jp-mlops-run-row')];
           rows.sort((one, other) => parseFloat(one.style.top) - parseFloat(other.style.top));
           return rows.map(row => row.children[at].textContent);
         }""",
@@ -143,6 +143,17 @@ def test_a_sweep_is_sorted_filtered_plotted_and_its_result_opened(desk: Desk) ->
     panel.get_by_text("1 of 14 runs").wait_for()
     assert column(desk, "auc") == ["0.8667"]
     panel.get_by_role("searchbox", name="Search runs").fill("")
+
+    # which run a value is of stays in sight
+    grid = panel.get_by_role("grid")
+    grid.press("ArrowRight")
+    desk.wait(lambda: grid.evaluate("grid => grid.scrollLeft") > 0, "scrolled")
+    name = panel.locator(".jp-mlops-run-row .jp-mlops-run-name").first.bounding_box()
+    whole = grid.bounding_box()
+    assert name is not None
+    assert whole is not None
+    assert abs(name["x"] - whole["x"]) <= 1
+    grid.press("ArrowLeft")
 
     # which columns there are
     panel.get_by_role("button", name="Columns").click()
@@ -241,7 +252,7 @@ def test_ten_thousand_runs_are_read_sorted_and_scrolled(desk: Desk, capsys: pyte
         """async () => {
           const began = performance.now();
           document.querySelector('#jp-mlops-tab-runs').click();
-          while (!document.querySelector('.jp-mlops-run')) {
+          while (!document.querySelector('.jp-mlops-run-row')) {
             await new Promise(done => requestAnimationFrame(done));
           }
           return performance.now() - began;

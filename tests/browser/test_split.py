@@ -44,15 +44,20 @@ def test_a_record_out_of_the_servers_reach_is_read_through_the_kernel(desk: Desk
     details.get_by_text("Environment").wait_for()
     desk.look("through-the-kernel")
 
-    # a cell that runs is told of; after a reload the page knows nothing, and reads all of it again from the idle kernel
+    # a cell that runs is told of; after a reload the page knows nothing, says why, and reads it from the idle kernel
     desk.command("docmanager:save")
     desk.start("waits")
     listbox.get_by_role("option", name="running").wait_for()
-    (tmp_path / "go").touch()
-    listbox.get_by_role("option", name="running").wait_for(state="detached")
     desk.open("far.ipynb", kernel=False, reset=False)
     desk.record()
+    silent = panel.get_by_text("The kernel has not answered yet")
+    silent.wait_for()
+    desk.look(f"busy-{'another' if other else 'none'}")
+    assert panel.get_by_text("Nothing is on record here yet").count() == 0
+    accessible(desk)
+    (tmp_path / "go").touch()
     desk.wait(lambda: len(desk.titles()) == 4, "four rows again")
+    silent.wait_for(state="detached")
     panel.get_by_text("auc 0.5").wait_for()
     panel.get_by_role("searchbox").fill("log_metric")
     desk.wait(lambda: desk.titles() == ["from jupyter_mlops import log_metric"], "what was searched for")
