@@ -20,17 +20,23 @@ from jupyter_mlops.records import Digest, encode
 __all__ = [
     "Budget",
     "Fingerprint",
+    "Holdings",
     "Provider",
+    "Stretch",
     "axes",
     "buffers",
     "facts_bytes",
     "file_digest",
     "fingerprint",
     "folder_digest",
+    "holdings",
+    "hull",
     "immutable",
+    "notes",
     "numbers",
     "providers",
     "source_of",
+    "starts",
     "summable",
     "summarise",
 ]
@@ -169,5 +175,15 @@ from blake3 import blake3 as _blake3  # noqa: E402
 from jupyter_mlops.fingerprints.code import source_of  # noqa: E402
 from jupyter_mlops.fingerprints.files import file_digest, folder_digest  # noqa: E402
 from jupyter_mlops.fingerprints.providing import Provider, providers  # noqa: E402
-from jupyter_mlops.fingerprints.sharing import axes, buffers, immutable  # noqa: E402
+from jupyter_mlops.fingerprints.sharing import (  # noqa: E402
+    Holdings,
+    Stretch,
+    axes,
+    buffers,
+    holdings,
+    hull,
+    immutable,
+    notes,
+    starts,
+)
 from jupyter_mlops.fingerprints.summary import numbers, summable, summarise  # noqa: E402

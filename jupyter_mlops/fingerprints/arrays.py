@@ -257,10 +257,22 @@ def _random(kind: type, qualname: str) -> Handler | None:
     if kind is np.random.Generator:
         return lambda walk, value: seal(TAG, b"generator", walk.item(value.bit_generator))
     if kind is np.random.RandomState:
-        return lambda walk, value: seal(TAG, b"randomstate", walk.item(list(value.get_state(legacy=True))))
+        return _randomstate
     if loaded("numpy.random", qualname) is kind and np.random.BitGenerator in kind.__mro__:
-        return lambda walk, value: seal(TAG, b"bitgenerator", walk.item(value.state))
+        return _bits
     return None
+
+
+def _randomstate(walk: Walk, value: Any) -> Node:
+    if type(value._bit_generator).__name__ != "MT19937":
+        return seal(TAG, b"randomstate", walk.item(value.get_state(legacy=False)))
+    return seal(TAG, b"randomstate", walk.item(list(value.get_state(legacy=True))))
+
+
+def _bits(walk: Walk, value: Any) -> Node:
+    """By its state; where children were spawned from it, also by how many, since the next ones are others."""
+    spawned = getattr(value.seed_seq, "n_children_spawned", 0) if hasattr(value, "seed_seq") else 0
+    return seal(TAG, b"bitgenerator", walk.item(value.state), *([walk.item(spawned)] if spawned else []))
 
 
 # -- sparse matrices ---------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from jupyter_mlops.fingerprints.walk import (
     finish,
     loaded,
     name_of,
+    qualname_of_type,
     seal,
     text,
 )
@@ -47,6 +48,22 @@ def handler_for(kind: type, module: str, qualname: str) -> Handler | None:  # no
     if loaded("polars", qualname) is not kind:
         return None
     return {"DataFrame": _frame, "Series": _series}.get(qualname)
+
+
+def stretches(value: Any, kind: type) -> Iterator[tuple[int, int]]:
+    """Where the numbers of a frame or series lie: for them polars takes the memory of arrays, texts it copies."""
+    if handler_for(kind, "polars", qualname_of_type(kind)) is None:
+        return
+    for series in value.get_columns() if kind is loaded("polars", "DataFrame") else [value]:
+        dtype = series.dtype
+        base = dtype if type(dtype) is type(loaded("polars", "Int64")) else type(dtype)
+        if base.__name__ not in _WIDTHS and base.__name__ not in _PHYSICAL:
+            continue
+        width = _WIDTHS.get(base.__name__) or _WIDTHS[_kind(series.to_physical())]
+        for chunk in _chunks(series):
+            if chunk.buffers[1]:
+                low = chunk.buffers[1] + chunk.offset * width
+                yield low, low + chunk.length * width
 
 
 def _frame(walk: Walk, value: Any) -> Node:

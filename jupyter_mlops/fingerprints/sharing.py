@@ -1,24 +1,28 @@
 """What can change in place, and through whom else: the ground on which a memo of digests stands.
 
 `immutable` says that a value can never change. `buffers` names the memory and the containers a value is made of: two
-values whose sets meet may change together, whichever of them is named when it happens. `axes` are the indexes of pandas
-that tables may have in common.
+values whose sets meet may change together, whichever of them is named when it happens; so may two whose stretches of
+memory overlap (`holdings`), where neither knows of the other. `axes` are the indexes of pandas that tables may have in
+common, `notes` what was hung on a table.
 """
 
 from __future__ import annotations
 
+import array
 import datetime as dt
 import decimal
 import enum
 import fractions
+import gc
 import itertools
 import sys
 import uuid
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from jupyter_mlops.fingerprints.walk import derives, loaded, module_of_type, qualname_of_type
 
-_SCALARS: Final = frozenset(
+PLAIN: Final = frozenset(
     map(
         id,
         (
@@ -27,7 +31,12 @@ _SCALARS: Final = frozenset(
         ),
     )
 )  # fmt: skip
+"""The ids of the builtin types whose values can not change."""
 _NODES: Final = 2000
+_BYTEARRAY: Final = 56  # bytes of one in CPython, the last of which are where it begins, and how many hold on to it
+
+Stretch = tuple[int, int]
+"""A stretch of memory: the addresses of its first and last byte (exclusive)."""
 
 
 def immutable(value: object) -> bool:
@@ -37,7 +46,7 @@ def immutable(value: object) -> bool:
     (True, True, False, False)
     """
     kind = type(value)
-    if id(kind) in _SCALARS:
+    if id(kind) in PLAIN:
         return True
     if kind is tuple or kind is frozenset:
         return _frozen(value, 0)
@@ -49,7 +58,7 @@ def _frozen(items: Any, depth: int) -> bool:
         return False
     for item in items:
         kind = type(item)
-        if id(kind) in _SCALARS:
+        if id(kind) in PLAIN:
             continue
         if (kind is tuple or kind is frozenset) and _frozen(item, depth + 1):
             continue
@@ -57,8 +66,47 @@ def _frozen(items: Any, depth: int) -> bool:
     return True
 
 
+class Holdings:
+    """What a value is made of, as far as it is known here.
+
+    Attributes
+    ----------
+    objects
+        The identities of memory and mutable objects: the ids of containers and arrays, of the object at the end of an
+        array's chain of bases, the addresses of memory.
+    owned
+        Stretches of memory, first and last byte (exclusive), that belong to an array of it: no two of them overlap.
+    lent
+        Stretches that may lie in what something else owns: tensors, Arrow's and polars' memory, arrays over a buffer.
+    arrays
+        Its arrays of Python objects, whose items were not looked at.
+    """
+
+    __slots__ = ("arrays", "lent", "objects", "owned")
+
+    def __init__(self) -> None:
+        self.objects: set[int] = set()
+        self.owned: set[Stretch] = set()
+        self.lent: set[Stretch] = set()
+        self.arrays: list[Any] = []
+
+    def lend(self, low: int, high: int) -> None:
+        """Note memory whose owner is not known."""
+        if high > low:
+            self.objects.add(low)
+            self.lent.add((low, high))
+
+
+def holdings(value: object) -> Holdings:
+    """What a value is made of; of an unknown type only its own identity is told."""
+    found = Holdings()
+    if not immutable(value):
+        _collect([value], found)
+    return found
+
+
 def buffers(value: object) -> frozenset[int]:
-    """The identities of the memory and mutable objects a value is made of.
+    """The identities of the memory and mutable objects a value is made of, items of arrays of objects among them.
 
     Parameters
     ----------
@@ -68,51 +116,145 @@ def buffers(value: object) -> frozenset[int]:
     Returns
     -------
     frozenset of int
-        For containers the ids of themselves and of the containers inside, up to 2,000 of them; for arrays the id of
-        the object at the end of the chain of bases; for Arrow memory the addresses. Empty for what is `immutable`.
+        As `Holdings.objects`; of large containers the first 2,000 items count. Empty for what is `immutable`.
     """
-    if immutable(value):
-        return frozenset()
-    found: set[int] = set()
-    _collect(value, found)
-    return frozenset(found)
+    found = holdings(value)
+    while found.arrays and len(found.objects) < _NODES:
+        items = found.arrays.pop().ravel(order="K")[:_NODES].tolist()
+        _collect([one for one in items if not immutable(one)], found)
+    return frozenset(found.objects)
 
 
-def _collect(value: Any, found: set[int]) -> None:
-    todo = [value]
-    while todo and len(found) < _NODES:
+def hull(shape: Sequence[int], strides: Sequence[int], width: int) -> Stretch:
+    """The first and last byte (exclusive) that items of a view can lie at, counted from its first item.
+
+    >>> hull((2, 3), (-24, 8), 8)
+    (-24, 24)
+    >>> hull((0, 3), (24, 8), 8)
+    (0, 0)
+    """
+    if any(side == 0 for side in shape) or not width:
+        return 0, 0
+    low = sum(min(0, (side - 1) * step) for side, step in zip(shape, strides, strict=True))
+    high = sum(max(0, (side - 1) * step) for side, step in zip(shape, strides, strict=True))
+    return low, high + width
+
+
+def starts(stretches: Iterable[Stretch]) -> dict[Stretch, int]:
+    """For each stretch of memory the first address of all that overlaps with it, by however many steps.
+
+    >>> starts([(10, 20), (15, 30), (30, 40), (5, 5)])
+    {(10, 20): 10, (15, 30): 10, (30, 40): 30}
+    """
+    found: dict[Stretch, int] = {}
+    start = end = -1
+    for low, high in sorted(set(stretches)):
+        if high == low:
+            continue
+        if low >= end:
+            start = low
+        end = max(end, high)
+        found[low, high] = start
+    return found
+
+
+def _collect(todo: list[Any], found: Holdings) -> None:
+    objects = found.objects
+    while todo:
         one = todo.pop()
         kind = type(one)
-        if id(kind) in _SCALARS or id(one) in found:
+        if id(kind) in PLAIN or id(one) in objects:
             continue
+        objects.add(id(one))
         if kind is list or kind is tuple or kind is set or kind is frozenset:
-            found.add(id(one))
-            todo.extend(list(one)[: _NODES - len(found)])
+            todo.extend(list(one)[: max(0, _NODES - len(objects))])
         elif kind is dict:
-            found.add(id(one))
-            todo.extend(list(one.values())[: _NODES - len(found)])
+            todo.extend(list(one.values())[: max(0, _NODES - len(objects))])
         else:
-            found.add(id(one))
             todo.extend(_memory(one, kind, found))
 
 
-def _memory(one: Any, kind: type, found: set[int]) -> list[Any]:
-    """Note the memory behind a value of a known library; return what to look at further."""
+def _memory(one: Any, kind: type, found: Holdings) -> list[Any]:
+    """Note the memory behind a value of a known type; return what to look at further."""
+    np = sys.modules.get("numpy")
+    if np is not None and (kind is np.ndarray or derives(kind, np.ndarray)):
+        return _array(np, one, kind, found)
     module = module_of_type(kind)
     root = module.partition(".")[0] if type(module) is str else ""
-    if root == "numpy" and (np := sys.modules.get("numpy")) is not None and derives(kind, np.ndarray):
-        return _array(np, one, found)
+    if root == "numpy" and np is not None:
+        return _over_array(np, one, kind)
     if root == "torch" and any(
         kind is loaded(*place) for place in (("torch._tensor", "Tensor"), ("torch.nn.parameter", "Parameter"))
     ):
         if one.device.type == "cpu" and one.layout is sys.modules["torch"].strided:
-            found.add(one.untyped_storage().data_ptr())
+            storage = one.untyped_storage()
+            found.lend(storage.data_ptr(), storage.data_ptr() + storage.nbytes())
         return []
     if root == "pandas":
         return _pandas(one, kind)
     if root == "pyarrow" and loaded("pyarrow.lib", qualname_of_type(kind)) is kind:
         return _arrow(one, found)
-    return _held(one, kind, _NODES - len(found))
+    if root == "polars":
+        from jupyter_mlops.fingerprints import polar
+
+        for low, high in polar.stretches(one, kind):
+            found.lend(low, high)
+        return []
+    if root in ("builtins", "array", "_io") or type(kind) is not type:
+        return _exported(one, kind, found)
+    return _held(one, kind, max(0, _NODES - len(found.objects)))
+
+
+def _exported(one: Any, kind: type, found: Holdings) -> list[Any]:
+    """Memory that others may be given to write: of a bytearray, an array of the standard library, of ctypes'."""
+    if kind is memoryview:
+        try:
+            return [] if one.obj is None else [one.obj]
+        except ValueError:  # it was released
+            return []
+    if kind is bytearray:
+        low = _address(one)
+        found.lend(low, low + len(one))
+    elif kind is array.array:
+        low, count = one.buffer_info()
+        found.lend(low, low + count * one.itemsize)
+    elif qualname_of_type(kind) == "_BytesIOBuffer":
+        return gc.get_referents(one)  # the stream, which no attribute tells
+    elif _of_ctypes(kind):
+        import ctypes
+
+        found.lend(ctypes.addressof(one), ctypes.addressof(one) + ctypes.sizeof(one))
+    else:
+        return _held(one, kind, max(0, _NODES - len(found.objects)))
+    return []
+
+
+def _of_ctypes(kind: type) -> bool:
+    simple = loaded("_ctypes", "_SimpleCData")
+    return simple is not None and derives(kind, simple.__base__)
+
+
+def lies_over_memory(kind: type) -> bool:
+    """Whether values of a type are arrays of NumPy's or ctypes', which may be given each other's memory."""
+    array_ = loaded("numpy", "ndarray")
+    return (array_ is not None and derives(kind, array_)) or (type(kind) is not type and _of_ctypes(kind))
+
+
+def _addressing() -> Callable[[bytearray], int]:
+    """Who tells where a bytearray's items lie; nobody, where CPython's layout is not the one that is known.
+
+    To ask for the memory itself would keep another thread from appending to it meanwhile.
+    """
+    import ctypes
+
+    def told(one: bytearray) -> int:
+        return ctypes.c_size_t.from_address(id(one) + bytearray.__basicsize__ - 16).value if one else 0
+
+    sample = bytearray(b"sample")
+    del sample[:1]
+    place = ctypes.addressof((ctypes.c_char * len(sample)).from_buffer(sample))
+    known = sys.implementation.name == "cpython" and bytearray.__basicsize__ == _BYTEARRAY and told(sample) == place
+    return told if known else lambda _one: 0
 
 
 def _held(one: Any, kind: type, most: int) -> list[Any]:
@@ -133,30 +275,87 @@ def _held(one: Any, kind: type, most: int) -> list[Any]:
     return held
 
 
-def _array(np: Any, one: Any, found: set[int]) -> list[Any]:
-    """The end of an array's chain of bases; of one that owns its memory, the objects it holds."""
+def _array(np: Any, one: Any, kind: type, found: Holdings) -> list[Any]:
+    """The end of an array's chain of bases; of one that owns its memory, where that is."""
     base = np.ndarray.base.__get__(one)
-    while type(base) is np.ndarray and np.ndarray.base.__get__(base) is not None:
-        base = np.ndarray.base.__get__(base)
+    while base is not None and _is_array(np, base) and (further := np.ndarray.base.__get__(base)) is not None:
+        base = further
+    more = [] if kind is np.ndarray or (mask := _mask(np, one, kind)) is None else [mask]
+    if base is not None and _is_array(np, base):
+        return [base, *more]
+    start = np.ndarray.ctypes.__get__(one).data
+    if np.ndarray.flags.__get__(one).contiguous:
+        low, high = start, start + np.ndarray.nbytes.__get__(one)
+    else:
+        first, last = hull(
+            np.ndarray.shape.__get__(one), np.ndarray.strides.__get__(one), np.ndarray.itemsize.__get__(one)
+        )
+        low, high = start + first, start + last
     if base is not None:
-        return [base]
+        found.lend(low, high)
+        return [base, *more]
     # Arrow and PyTorch, made from an array without a copy, know it by its address
-    found.add(np.ndarray.ctypes.__get__(one).data if np.ndarray.size.__get__(one) else id(one))
-    held = np.ndarray.dtype.__get__(one)
-    return np.ndarray.tolist(one)[:_NODES] if held.kind == "O" and np.ndarray.ndim.__get__(one) == 1 else []
+    if high > low:
+        found.objects.add(low)
+        found.owned.add((low, high))
+    if np.ndarray.dtype.__get__(one).kind == "O":
+        found.arrays.append(one if kind is np.ndarray else np.ndarray.view(one, np.ndarray))
+    return more
 
 
-def _arrow(one: Any, found: set[int]) -> list[Any]:
+def _is_array(np: Any, one: Any) -> bool:
+    kind = type(one)
+    return kind is np.ndarray or derives(kind, np.ndarray)
+
+
+def _mask(np: Any, one: Any, kind: type) -> Any:
+    """The mask of a masked array, where it has one of its own."""
+    masked = loaded("numpy.ma", "MaskedArray")
+    if masked is None or not derives(kind, masked):
+        return None
+    mask = object.__getattribute__(one, "__dict__").get("_mask")
+    return mask if _is_array(np, mask) else None
+
+
+def _over_array(np: Any, one: Any, kind: type) -> list[Any]:
+    """The arrays that numpy's scalars of structures and iterators write through to."""
+    if derives(kind, np.void):
+        base = np.void.base.__get__(one)
+        return [] if base is None else [base]
+    if kind is np.flatiter:
+        return [one.base]
+    if kind is np.nditer:
+        try:
+            return list(one.operands)
+        except ValueError:  # it was closed
+            return []
+    return []
+
+
+def _arrow(one: Any, found: Holdings) -> list[Any]:
     """Note the addresses of Arrow memory; its parts are objects made for who asks, whose identity says nothing."""
     parts = [one]
-    while parts and len(found) < _NODES:
+    while parts:
         part = parts.pop()
         held = getattr(part, "columns", None) or getattr(part, "chunks", None)
         if held is not None:
             parts.extend(held)
         elif hasattr(part, "buffers"):
-            found.update(buffer.address for buffer in part.buffers() if buffer is not None and buffer.address)
+            texts = _is_text(part.type)
+            for buffer in part.buffers():
+                if buffer is None or not buffer.address:
+                    continue
+                if texts:  # which Arrow made itself: no array of numpy's has them
+                    found.objects.add(buffer.address)
+                else:
+                    found.lend(buffer.address, buffer.address + buffer.size)
+        elif hasattr(part, "address") and part.address:  # a buffer itself
+            found.lend(part.address, part.address + part.size)
     return []
+
+
+def _is_text(kind: Any) -> bool:
+    return str(kind) in ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
 
 
 def _of_pandas(kind: type) -> bool:
@@ -176,7 +375,7 @@ def _pandas(one: Any, kind: type) -> list[Any]:
     parts = [
         state[name] for name in ("_data", "_mask", "_pa_array", "_left", "_right", "_sparse_values") if name in state
     ]
-    parts += state.get("_levels", ())
+    parts += [*state.get("_levels", ()), *state.get("_codes", ())]
     held = getattr(one, "_ndarray", None)
     return parts if held is None else [*parts, held]
 
@@ -190,6 +389,9 @@ def axes(value: object) -> list[Any]:
     if not _of_pandas(kind):
         return []
     pd = sys.modules["pandas"]
+    if kind is pd.CategoricalDtype:
+        categories = getattr(value, "_categories", None)
+        return [] if categories is None else [categories]
     state = getattr(value, "__dict__", {})
     found = [value] if derives(kind, pd.Index) else []
     if "_mgr" in state:
@@ -203,3 +405,17 @@ def axes(value: object) -> list[Any]:
         if categories is not None and _of_pandas(type(categories)):
             found.append(categories)
     return found
+
+
+def notes(value: object) -> dict[str, Any]:
+    """What was hung on a table of pandas by hand: its ``attrs``, and attributes that are no columns."""
+    kind = type(value)
+    if not _of_pandas(kind):
+        return {}
+    state = getattr(value, "__dict__", {})
+    shown: frozenset[str] = getattr(kind, "_accessors", frozenset())
+    found = {key: one for key, one in state.items() if type(key) is str and key[:1] != "_" and key not in shown}
+    return {"_attrs": state["_attrs"], **found} if "_attrs" in state else found
+
+
+_address: Final = _addressing()

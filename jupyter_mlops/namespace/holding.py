@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import weakref
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Final
 
-from jupyter_mlops.fingerprints import Budget, buffers, fingerprint
+from jupyter_mlops.fingerprints import Budget, Stretch, buffers, fingerprint, holdings, starts
 from jupyter_mlops.namespace.reach import Reach
 from jupyter_mlops.records import Digest
 
@@ -21,11 +23,15 @@ class Holders:
         self._indexes: dict[int, _Index] = {}
         self._over: dict[int, set[int]] = {}  # which of the indexes lie over a piece of memory
         self._shared: list[_Index] = []  # by more than one since the last cell
+        self._owned: collections.Counter[Stretch] = collections.Counter()
+        self._lent: collections.Counter[Stretch] = collections.Counter()
 
     def add(self, name: str, found: Reach) -> None:
         """Take note of what a variable holds."""
         for one in found.objects:
             self._by_object.setdefault(one, set()).add(name)
+        self._owned.update(found.owned)
+        self._lent.update(found.lent)
         for identity, ref in found.axes.items():
             known = self._indexes.get(identity)
             if known is not None and known.ref() is not ref():  # it is gone, and another one has its address
@@ -35,6 +41,7 @@ class Holders:
                 if (index := ref()) is None:
                     continue  # a thread took it away meanwhile
                 known = self._indexes[identity] = _Index(index, ref)
+                self._owned.update(known.owned)
                 for one in known.memory:
                     over = self._over.setdefault(one, set())
                     over.add(identity)
@@ -52,6 +59,8 @@ class Holders:
                 holders.discard(name)
                 if not holders:
                     del self._by_object[one]
+        _less(self._owned, found.owned)
+        _less(self._lent, found.lent)
         for one in found.axes:
             known = self._indexes.get(one)
             if known is not None and one not in but:
@@ -60,7 +69,9 @@ class Holders:
                     self._drop(one)
 
     def _drop(self, identity: int) -> None:
-        for one in self._indexes.pop(identity).memory:
+        known = self._indexes.pop(identity)
+        _less(self._owned, known.owned)
+        for one in known.memory:
             over = self._over[one]
             over.discard(identity)
             if not over:
@@ -71,14 +82,19 @@ class Holders:
         if new is old:
             return
         same = {key for key in new.axes.keys() & old.axes.keys() if new.axes[key]() is old.axes[key]()}
-        if new.objects != old.objects or not len(new.axes) == len(old.axes) == len(same):
+        if (
+            new.objects != old.objects
+            or new.owned != old.owned
+            or new.lent != old.lent
+            or not len(new.axes) == len(old.axes) == len(same)
+        ):
             self.remove(name, old, but=same)
             self.add(name, new)
 
     def touched(self, reached: Iterable[Reach]) -> dict[str, None]:
         """The variables that hold an object which a cell reached, or lie over such memory: each once."""
         names: dict[str, None] = {}
-        objects: set[int] = set()
+        objects: set[int] = set(self._beside(reached))
         for one in reached:
             objects |= one.objects
         for key in objects:
@@ -133,17 +149,45 @@ class Holders:
         """The indexes that lie over memory which a cell may have written otherwise than through an index."""
         if not self._over:
             return set()
-        written: set[int] = set()
+        written: set[int] = set(self._beside(reached, written=True))
         for one in reached:
             written |= one.objects - one.sealed
         return set().union(*(self._over[key] for key in written & self._over.keys()))
 
+    def _beside(self, reached: Iterable[Reach], *, written: bool = False) -> Iterator[int]:
+        """What lies over memory that a cell reached, though neither knows of the other: the addresses where it begins.
+
+        Arrays that own their memory overlap with none but those who were lent it; mostly nobody was.
+        """
+        owned: set[Stretch] = set().union(*(one.owned for one in reached))
+        lent: set[Stretch] = set().union(*(one.lent for one in reached))
+        if written:
+            sealed = frozenset().union(*(one.sealed for one in reached))
+            owned, lent = ({one for one in found if one[0] not in sealed} for found in (owned, lent))
+        if not (lent or (owned and self._lent)):
+            return
+        begins = starts(itertools.chain(owned, lent, self._owned, self._lent))
+        met = {begins[one] for one in itertools.chain(owned, lent)}
+        for stretch, start in begins.items():
+            if start in met:
+                yield stretch[0]
+
     def clear(self) -> None:
         """Forget everything."""
+        self._owned.clear()
+        self._lent.clear()
         self._by_object.clear()
         self._indexes.clear()
         self._over.clear()
         self._shared.clear()
+
+
+def _less(counts: collections.Counter[Stretch], gone: Iterable[Stretch]) -> None:
+    for one in gone:
+        if counts[one] > 1:
+            counts[one] -= 1
+        else:
+            del counts[one]
 
 
 class _Index:
@@ -153,12 +197,14 @@ class _Index:
     are as they were, and none of their data is looked at.
     """
 
-    __slots__ = ("holders", "memory", "ref", "seen")
+    __slots__ = ("holders", "memory", "owned", "ref", "seen")
 
     def __init__(self, index: Any, ref: weakref.ref[Any]) -> None:
         self.ref = ref
         self.holders: set[str] = set()
-        self.memory = buffers(index) - {id(index)}
+        held = holdings(index)
+        self.memory = held.objects - {id(index)}
+        self.owned = held.owned | held.lent
         self.seen: Digest | None = None
 
     def held_by(self, names: Container[str]) -> bool:

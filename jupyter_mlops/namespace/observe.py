@@ -13,7 +13,18 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from jupyter_mlops.fingerprints import Budget, Fingerprint, facts_bytes, fingerprint, immutable, numbers, summable
+from jupyter_mlops.fingerprints import (
+    Budget,
+    Fingerprint,
+    Stretch,
+    facts_bytes,
+    fingerprint,
+    holdings,
+    immutable,
+    numbers,
+    starts,
+    summable,
+)
 from jupyter_mlops.lineage import NOTHING, CellNames, names_until
 from jupyter_mlops.lineage.reader import BLIND
 from jupyter_mlops.namespace.holding import Holders
@@ -291,9 +302,10 @@ class Namespace:
 
     def _read(self, before: Before, name: str, value: Any, budget: Budget, seen: dict[int, Fingerprint]) -> Reach:
         entry = self._entries.get(name)
+        unproved: Artifact | None = None
         if entry is None or not self._trusted(entry, value):
-            entry = self._checked(before, name, value, entry, budget, seen)
-        artifact = entry.artifact
+            entry, unproved = self._checked(before, name, value, entry, budget, seen)
+        artifact = unproved or entry.artifact
         if entry.made is not None:
             before.after[entry.made] = None
         if entry.touched is not None:
@@ -307,19 +319,29 @@ class Namespace:
             return False
         if entry.checked <= self._doubt:
             return False
-        return same is True or entry.constant or entry.checked >= self._tick - 1
+        # what holds more than could be followed may have been changed through another name that nobody connects with it
+        return (same is True and entry.reach.complete) or entry.constant or entry.checked >= self._tick - 1
 
     def _checked(
         self, before: Before, name: str, value: Any, entry: _Entry | None, budget: Budget,
         seen: dict[int, Fingerprint],
-    ) -> _Entry:  # fmt: skip
-        """Fingerprint a value that is about to be read and whose version is not proved."""
+    ) -> tuple[_Entry, Artifact | None]:  # fmt: skip
+        """Fingerprint a value that is about to be read and whose version is not proved.
+
+        Returns
+        -------
+        tuple
+            What is known of it, and how it is on record where there was no time to prove that.
+        """
         if entry is not None and entry.holds(value) and (entry.costly or self._unchanged(entry, value, budget)):
-            return entry
+            return entry, None
         artifact = self._artifact(name, value, budget, seen, before.facts)
-        if entry is not None and entry.holds(value) is not False and artifact.digest == entry.artifact.digest:
-            entry.checked = self._tick
-            return entry
+        if entry is not None and entry.holds(value) is not False:
+            if artifact.digest == entry.artifact.digest:
+                entry.checked = self._tick
+                return entry, None
+            if _late(artifact):
+                return entry, msgspec.structs.replace(artifact, made=entry.made)
         if entry is not None and self._open:
             # a cell inside a cell: the outer one did it, and will say so
             self._open[-1].early.add(name)
@@ -331,7 +353,7 @@ class Namespace:
             )
         elif not _shared_by_all(value):
             before.gaps.append(Gap(subject=name, reason=_BEFORE_US, blocks=True))
-        return self._enter(name, value, artifact, None)
+        return self._enter(name, value, artifact, None), None
 
     def leave(self, before: Before) -> None:
         """Take back that a cell is about to run: it does not, or another look is taken before it does."""
@@ -491,12 +513,22 @@ class Namespace:
 
     def sharing(self, names: Iterable[str]) -> set[str]:
         """Names that share an object with some of these, or with one that does; these among them."""
-        own: dict[str, frozenset[int]] = {}
-        holders: dict[int, set[str]] = {}
+        own: dict[str, set[int]] = {}
+        stretches: dict[str, set[Stretch]] = {}
         for name, value in self._mine():
             held = NOWHERE if immutable(value) else reach(value, self._ns, nodes=_ALL)
-            own[name] = held.objects.union(held.axes)
-            for one in own[name]:
+            own[name] = set(held.objects.union(held.axes))
+            stretches[name] = set(held.owned | held.lent)
+            for ref in held.axes.values():
+                if (index := ref()) is not None:
+                    under = holdings(index)
+                    own[name] |= under.objects
+                    stretches[name] |= under.owned | under.lent
+        holders: dict[int, set[str]] = {}
+        begins = starts(one for found in stretches.values() for one in found)
+        for name, objects in own.items():
+            objects.update(begins[one] for one in stretches[name])
+            for one in objects:
                 holders.setdefault(one, set()).add(name)
         found: set[str] = set()
         waiting = list(names)

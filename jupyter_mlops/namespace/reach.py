@@ -8,17 +8,20 @@ apart: parts of one table share them though no data, and are seldom changed thro
 
 from __future__ import annotations
 
+import array
 import dis
 import functools
 import gc
-import sys
+import time
 import types
 import weakref
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from jupyter_mlops.fingerprints import axes, buffers, immutable
+from jupyter_mlops.fingerprints import Stretch, axes, holdings, immutable, notes
 from jupyter_mlops.fingerprints.instances import made_in_python
+from jupyter_mlops.fingerprints.sharing import PLAIN, lies_over_memory
+from jupyter_mlops.fingerprints.walk import derives, loaded
 
 
 class Reach(NamedTuple):
@@ -36,6 +39,8 @@ class Reach(NamedTuple):
         The indexes of its tables, by identity, and those it holds by themselves.
     sealed
         Of `objects`, the memory that only an index leads to.
+    owned, lent
+        Its stretches of memory, as `fingerprints.holdings` has them.
     """
 
     objects: frozenset[int]
@@ -44,6 +49,8 @@ class Reach(NamedTuple):
     complete: bool = True
     axes: Mapping[int, weakref.ref[Any]] = types.MappingProxyType({})
     sealed: frozenset[int] = frozenset()
+    owned: frozenset[Stretch] = frozenset()
+    lent: frozenset[Stretch] = frozenset()
 
 
 NOWHERE: Final = Reach(frozenset())
@@ -58,6 +65,9 @@ _SCALARS: Final = frozenset({
 _SEQUENCES: Final = frozenset({list, tuple, set, frozenset})
 _dict_of_type: Final = type.__dict__["__dict__"].__get__
 _module_of_type: Final = type.__dict__["__module__"].__get__
+_BYTES: Final = frozenset({bytearray, memoryview, array.array})
+_MOMENTS: Final = frozenset({"Timestamp", "Timedelta", "Period", "Interval"})
+_PATIENCE: Final = 0.05  # seconds for the types of what arrays of objects hold
 _LIBRARIES: Final = frozenset({"numpy", "pandas", "polars", "pyarrow", "scipy", "torch"})
 _mro_of_type: Final = type.__dict__["__mro__"].__get__
 
@@ -83,7 +93,7 @@ def reach(value: object, user_ns: dict[str, Any], *, nodes: int = _NODES) -> Rea
     walk.follow(value)
     return Reach(
         frozenset(walk.objects | walk.sealed), frozenset(walk.loads), frozenset(walk.stores), walk.complete, walk.axes,
-        frozenset(walk.sealed - walk.objects),
+        frozenset(walk.sealed - walk.objects), frozenset(walk.owned), frozenset(walk.lent),
     )  # fmt: skip
 
 
@@ -127,6 +137,9 @@ class _Walk:
         self.complete = True
         self.axes: dict[int, weakref.ref[Any]] = {}
         self.sealed: set[int] = set()
+        self.owned: set[Stretch] = set()
+        self.lent: set[Stretch] = set()
+        self.until = time.monotonic() + _PATIENCE if nodes <= _NODES else None
 
     def follow(self, value: object) -> None:
         queue: list[Any] = [value]
@@ -193,26 +206,51 @@ class _Walk:
 
     def other(self, one: Any, kind: type, queue: list[Any]) -> None:
         root = str(_module_of_type(kind)).partition(".")[0]
-        if root in _LIBRARIES:
-            if kind.__name__.endswith(("Dtype", "DType")):
+        if root in _LIBRARIES or kind in _BYTES or lies_over_memory(kind):
+            if kind.__name__.endswith(("Dtype", "DType")) and kind.__name__ != "CategoricalDtype":
                 return  # one object for all columns of that type, and none of theirs to change
-            held = buffers(one)
+            held = holdings(one)
             indexes = axes(one) if root == "pandas" else []
             self.axes.update((id(index), weakref.ref(index)) for index in indexes)
             if indexes and indexes[0] is one:
-                self.sealed |= held
+                self.sealed |= held.objects
             else:
-                self.objects |= held
-            numpy = sys.modules.get("numpy")
-            if numpy is not None and kind is getattr(numpy, "ndarray", None):
-                if one.dtype.hasobject and one.size <= _ITEMS:
-                    queue.extend(one.ravel().tolist())
-                return
-            if len(held) > 1:
+                self.objects |= held.objects
+            self.owned |= held.owned
+            self.lent |= held.lent
+            for array in held.arrays:
+                self.array(array, queue)
+            if root == "pandas":
+                queue.extend(notes(one).values())
+            if root in _LIBRARIES and (len(held.objects) > 1 or lies_over_memory(kind)):
                 return  # its memory is known; the rest are caches and types that all such values have in common
-        elif _is_users_class(kind, self.user_ns):
+        if _is_users_class(kind, self.user_ns):
             queue.append(kind)
         queue.extend(gc.get_referents(one))
+
+    def array(self, array: Any, queue: list[Any]) -> None:
+        """The items of an array of objects: mostly texts, of which only the type is asked for."""
+        items = array.ravel(order="K")
+        for start in range(0, len(items), _ITEMS):
+            if self.until is not None and start and time.monotonic() > self.until:
+                self.complete = False
+                return
+            piece = items[start : start + _ITEMS]
+            kinds = {kind for kind in set(map(type, piece)) if not _holds_nothing(kind)}
+            if kinds:
+                queue.extend(one for one in piece if type(one) in kinds)
+
+
+def _holds_nothing(kind: type) -> bool:
+    """Whether values of a type hold on to nothing that could change."""
+    if kind in _SCALARS or id(kind) in PLAIN:
+        return True
+    module = _module_of_type(kind)
+    root = module.partition(".")[0] if type(module) is str else ""
+    if root == "numpy":
+        generic, void = loaded("numpy", "generic"), loaded("numpy", "void")
+        return generic is not None and derives(kind, generic) and not derives(kind, void)
+    return root == "pandas" and kind.__name__ in _MOMENTS and loaded("pandas", kind.__name__) is kind
 
 
 def _all_scalars(items: Any) -> bool:

@@ -25,7 +25,7 @@ from jupyter_mlops.values import definitions as _definitions  # noqa: F401 - lik
 from jupyter_mlops.values import plain as _plain  # noqa: F401 - it fills the tables
 from jupyter_mlops.values.bringing import Bringing
 from jupyter_mlops.values.definitions import ModuleMissing, cells_brought
-from jupyter_mlops.values.keeping import Bytes, Keeping
+from jupyter_mlops.values.keeping import Bytes, Keeping, numbers_in
 from jupyter_mlops.values.layouts import Layouts, layout
 from jupyter_mlops.values.manifest import (
     Claim,
@@ -150,8 +150,14 @@ def keep(
                 digest = digests.get(name) if digests is not None else fingerprint(value, budget=work.budget).digest
                 if digest is not None:
                     checks[name] = digest
+    severed = work.severed()
+    for name in [name for name, operand in names.items() if not severed.isdisjoint(numbers_in(operand))]:
+        del names[name]
+        checks.pop(name, None)
+        left[name] = "it lies over the memory of an array, in a way that no format keeps"
     if not names:
         return Kept(None, [], left)
+    work.finish()
     regions = work.memory.regions()
     found = Manifest(names=names, nodes=work.nodes, digests=checks, regions=regions, objects=work.objects)
     if work.sealing:

@@ -9,18 +9,23 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
-from jupyter_mlops.fingerprints.walk import loaded
+from jupyter_mlops.fingerprints import hull
+from jupyter_mlops.fingerprints.walk import derives, loaded
 from jupyter_mlops.values.bringing import Bringing, maker
 from jupyter_mlops.values.keeping import Keeper, Keeping
 from jupyter_mlops.values.manifest import Claim, ManifestRefused, NotKept
-from jupyter_mlops.values.memory import SMALLEST, checked, hull
+from jupyter_mlops.values.memory import SMALLEST, checked
 
 _PLAIN: Final = re.compile(r"[<>|=]?(?:[biufcSU?][0-9]{1,9}|V[0-9]{1,9}|[mM]8(?:\[[0-9]{0,9}[A-Za-zµ]{1,7}\])?)")
 _DEEPEST: Final = 20
 _SWAP: Final = ">" if sys.byteorder == "little" else "<"
 _ARRAYS: Final = ("ndarray", "matrix", "recarray")
+_OWNERS: Final = (
+    ("mmap", "mmap", "a file that is mapped"), ("array", "array", "an array of the standard library"),
+)  # fmt: skip
 _GENERATORS: Final = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 
 
@@ -151,6 +156,7 @@ def keep_array(keep: Keeping, value: Any, *, cuts: bool = False, columns: Any = 
         return _keep_objects(keep, plain, kind, bool(value.flags.writeable))
     if dtype.hasobject:
         raise NotKept("an array of structures that hold objects")
+    _see_owner(plain)
     keep.hold(plain)
     shape, strides = list(plain.shape), list(plain.strides)
     low, high = hull(shape, strides, dtype.itemsize)
@@ -167,8 +173,28 @@ def keep_array(keep: Keeping, value: Any, *, cuts: bool = False, columns: Any = 
                     keep.memory.claim(start + row * place, start + row * (place + 1), claim)
     elif straight and columns and columns[0] is not None and high > low and dtype.names is None:
         keep.memory.claim(start, start + high, Claim(columns[0], dtype.str, tuple(shape)))
-    place_ = keep.memory.span(start, start + high - low, cuts=ends)
-    return ["np.array", kind, written(dtype), shape, strides, bool(value.flags.writeable), place_]
+    writeable = bool(value.flags.writeable)
+    place_ = keep.memory.span(start, start + high - low, cuts=ends, writeable=writeable)
+    return ["np.array", kind, written(dtype), shape, strides, writeable, place_]
+
+
+def _see_owner(plain: Any) -> None:
+    """See that an array's memory is no other thing than memory.
+
+    Raises
+    ------
+    NotKept
+        What is written to it goes to a file, a stream, or an array that is kept in another way.
+    """
+    np = _np()
+    one = plain.base
+    while one is not None and (derives(type(one), np.ndarray) or type(one) is memoryview):
+        one = one.obj if type(one) is memoryview else one.base
+    for module, name, what in _OWNERS:
+        if type(one) is loaded(module, name):
+            raise NotKept(f"it lies over {what}")
+    if type(one).__name__ == "_BytesIOBuffer":
+        raise NotKept("it lies over the memory of a stream")
 
 
 @maker("np.array")
@@ -292,9 +318,18 @@ def _masked_constant(_bring: Bringing, _node: list[Any], _number: int) -> Any:
 
 
 def _keep_scalar(keep: Keeping, value: Any) -> list[Any]:
-    whole = _np().asarray(value)
-    if whole.dtype.hasobject:
+    np = _np()
+    if value.dtype.hasobject:
         raise NotKept("a scalar of structures that hold objects")
+    if type(value) in (np.void, np.record) and value.base is not None and value.dtype.itemsize:
+        memory = np.frombuffer(value, np.uint8)  # a row of an array, which is written through it
+        _see_owner(memory)
+        keep.hold(memory)
+        low = memory.ctypes.data
+        writeable = bool(value.flags.writeable)
+        place = keep.memory.span(low, low + len(memory), writeable=writeable)
+        return ["np.row", written(value.dtype), writeable, place]
+    whole = np.asarray(value)
     return ["np.scalar", written(whole.dtype), keep.operand(whole.tobytes())]
 
 
@@ -303,7 +338,20 @@ def _scalar(bring: Bringing, node: list[Any], _number: int) -> Any:
     dtype, data = read(node[1]), bring.operand(node[2])
     if dtype.hasobject or type(data) is not bytes or len(data) != dtype.itemsize:
         raise ManifestRefused("a kept number is refused", cause="its bytes are not those of one")
-    return _np().frombuffer(data, dtype)[0] if data else _np().empty((), dtype)[()]
+    made = _np().frombuffer(data, dtype)[0] if data else _np().empty((), dtype)[()]
+    return made.copy() if dtype.kind == "V" else made  # of its own memory, which can be written
+
+
+@maker("np.row")
+def _row(bring: Bringing, node: list[Any], _number: int) -> Any:
+    dtype, (region, offset) = read(node[1]), node[3]
+    if dtype.kind != "V" or dtype.hasobject:
+        raise ManifestRefused("a kept row is refused", cause="it is none of an array of structures")
+    memory = bring.region(region)
+    checked(len(memory), offset, [], [], dtype.itemsize)
+    made = _np().ndarray((), dtype, memory, offset)
+    made.flags.writeable = node[2] is True
+    return made[()]
 
 
 _SAFE_ROOTS: Final = ("numpy", "scipy")
@@ -342,10 +390,28 @@ def _keep_random(kind: type, qualname: str) -> Keeper | None:
     if kind is np.random.Generator:
         return lambda keep, value: ["np.generator", keep.operand(value.bit_generator)]
     if kind is np.random.RandomState:
-        return lambda keep, value: ["np.randomstate", keep.operand(value.get_state(legacy=True))]
+        return _keep_randomstate
+    if kind is np.random.SeedSequence:
+        return lambda keep, value: ["np.seeds", *map(keep.operand, _seeds(value))]
     if qualname in _GENERATORS and loaded("numpy.random", qualname) is kind:
-        return lambda keep, value: ["np.bits", qualname, keep.operand(value.state)]
+        return _keep_bits
     return None
+
+
+def _keep_randomstate(keep: Keeping, value: Any) -> list[Any]:
+    bits = value._bit_generator  # which a Generator may draw from, too
+    state = value.get_state(legacy=type(bits).__name__ == "MT19937")
+    return ["np.randomstate", keep.operand(state), keep.operand(bits)]
+
+
+def _seeds(value: Any) -> tuple[Any, ...]:
+    return value.entropy, value.spawn_key, value.pool_size, value.n_children_spawned
+
+
+def _keep_bits(keep: Keeping, value: Any) -> list[Any]:
+    seeds = value.seed_seq  # what its children are seeded by
+    known = type(seeds) is _np().random.SeedSequence
+    return ["np.bits", type(value).__name__, keep.operand(value.state), keep.operand(seeds) if known else None]
 
 
 @maker("np.generator")
@@ -355,19 +421,36 @@ def _generator(bring: Bringing, node: list[Any], _number: int) -> Any:
 
 @maker("np.randomstate")
 def _randomstate(bring: Bringing, node: list[Any], _number: int) -> Any:
-    made = _np().random.RandomState()
-    made.set_state(bring.operand(node[1]))
+    bits = bring.operand(node[2]) if len(node) > 2 else None
+    if bits is not None and type(bits).__name__ not in _GENERATORS:
+        raise ManifestRefused("a kept generator is refused", cause="what it draws from is none")
+    made = _np().random.RandomState(bits)
+    state = bring.operand(node[1])
+    _later(bring, lambda: made.set_state(state))
     return made
+
+
+def _later(bring: Bringing, fill: Callable[[], None]) -> None:
+    """Give a generator its state, whose dicts are filled by then."""
+    bring.later(lambda: bring.later(lambda: bring.later(fill)))
+
+
+@maker("np.seeds")
+def _seed_sequence(bring: Bringing, node: list[Any], _number: int) -> Any:
+    entropy, key, size, spawned = (bring.operand(one) for one in node[1:5])
+    return _np().random.SeedSequence(entropy, spawn_key=key, pool_size=size, n_children_spawned=spawned)
 
 
 @maker("np.bits")
 def _bits(bring: Bringing, node: list[Any], number: int) -> Any:
     if node[1] not in _GENERATORS:
         raise ManifestRefused("a kept generator is refused", cause="it is not known")
-    made = bring.early(number, getattr(_np().random, node[1])())
+    seeds = bring.operand(node[3]) if len(node) > 3 else None
+    if seeds is not None and type(seeds) is not _np().random.SeedSequence:
+        raise ManifestRefused("a kept generator is refused", cause="what its children are seeded by is none")
+    made = bring.early(number, getattr(_np().random, node[1])(seeds))
     state = bring.operand(node[2])
-    # its dicts are filled by then
-    bring.later(lambda: bring.later(lambda: bring.later(lambda: setattr(made, "state", state))))
+    _later(bring, lambda: setattr(made, "state", state))
     return made
 
 

@@ -11,11 +11,12 @@ import functools
 import sys
 from typing import Any, Final
 
+from jupyter_mlops.fingerprints import notes
 from jupyter_mlops.fingerprints.walk import derives, loaded, name_of, qualname_of_type
 from jupyter_mlops.records import Digest
 from jupyter_mlops.values import arrays, arrow
 from jupyter_mlops.values.bringing import Bringing, maker
-from jupyter_mlops.values.keeping import Keeper, Keeping
+from jupyter_mlops.values.keeping import Keeper, Keeping, hashes_plainly
 from jupyter_mlops.values.manifest import ManifestRefused, NotKept
 
 _MASKED: Final = ("IntegerArray", "FloatingArray", "BooleanArray")
@@ -421,8 +422,11 @@ def _keep_extension(keep: Keeping, held: Any, *, claim: Digest | None) -> list[A
 
 
 def _about(keep: Keeping, value: Any) -> list[Any]:
-    attrs = object.__getattribute__(value, "__dict__").get("_attrs")
-    return [keep.operand(attrs) if attrs else None, bool(value._flags._allows_duplicate_labels)]
+    hung = notes(value)
+    attrs = hung.pop("_attrs", None)
+    if hung:
+        raise NotKept(f"attributes that pandas does not know were set on it ({', '.join(sorted(hung))[:100]})")
+    return [None if attrs is None else keep.operand(attrs), bool(value._flags._allows_duplicate_labels)]
 
 
 def _keep_frame(keep: Keeping, value: Any) -> list[Any]:
@@ -434,7 +438,16 @@ def _keep_frame(keep: Keeping, value: Any) -> list[Any]:
 def _keep_series(keep: Keeping, value: Any) -> list[Any]:
     [index] = value._mgr.axes
     blocks = _keep_blocks(keep, value)
-    return ["pd.series", keep.operand(value._name), keep.operand(index), blocks, *_about(keep, value)]
+    node = ["pd.series", keep.operand(value._name), keep.operand(index), blocks, *_about(keep, value)]
+    key, ref = object.__getattribute__(value, "__dict__").get("_cacher") or (None, None)
+    frame = ref() if ref is not None else None
+    if frame is not None and getattr(frame, "_item_cache", {}).get(key) is value:
+        # pandas 2: the very column that its frame gives again, and that it changes with
+        held = keep.operand(key)
+        keep.afterwards(
+            lambda: node.append([held, ["@", number]]) if (number := keep.number_of(frame)) is not None else None
+        )
+    return node
 
 
 def _blocks(bring: Bringing, raw: Any, sides: list[int]) -> list[Any]:
@@ -504,13 +517,23 @@ def _series(bring: Bringing, node: list[Any], _number: int) -> Any:
     from pandas.core.internals import SingleBlockManager
 
     pd = _pd()
-    _, name, index_, raw, attrs, duplicates = node
+    _, name, index_, raw, attrs, duplicates, *cached = node
     index = _an_index(bring.operand(index_))
     [block] = _blocks(bring, raw, [len(index)])
     manager = SingleBlockManager(block, index, verify_integrity=True)
     made = pd.Series._from_mgr(manager, axes=manager.axes)
     object.__setattr__(made, "_name", bring.operand(name))
+    if cached and hasattr(made, "_reset_cacher"):
+        bring.later(lambda: _cache(made, *map(bring.operand, cached[0])))
     return _give(bring, made, attrs, duplicates)
+
+
+def _cache(made: Any, key: Any, frame: Any) -> None:
+    """Have a frame of pandas 2 give a column again as the very object, which it changes with."""
+    if type(frame) is not _pd().DataFrame or not hashes_plainly(key):
+        raise ManifestRefused("a kept frame is refused", cause="it is not the one that a column is of")
+    frame._item_cache[key] = made
+    made._set_as_cached(key, frame)
 
 
 def _an_index(found: Any) -> Any:

@@ -11,12 +11,12 @@ import base64
 import importlib
 import struct
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from jupyter_mlops.fingerprints import Budget
+from jupyter_mlops.fingerprints import Budget, Stretch, holdings, starts
 from jupyter_mlops.fingerprints.walk import DEEPEST, loaded, module_of_type, name_of, qualname_of_type
 from jupyter_mlops.records import Digest
 from jupyter_mlops.values.manifest import Claim, NotKept, Part
@@ -90,6 +90,8 @@ class Keeping:
         self._open: set[int] = set()
         self._holding: set[int] = set()
         self._due = 0
+        self._copied: list[tuple[int, Stretch]] = []
+        self._afterwards: list[Callable[[], None]] = []
 
     # -- values --
 
@@ -117,6 +119,7 @@ class Keeping:
                 del self._memo[key]
             del self._order[marks[1] :]
             self.memory.forget(marks[2])
+            self._copied = [one for one in self._copied if one[0] < marks[0]]
             self._open.clear()
             raise
 
@@ -172,11 +175,45 @@ class Keeping:
         outer, self.programs = self.programs, False
         self._open.add(number)
         self.nodes[number] = keeper(self, value)
+        if _is_copied(value):
+            self._copied.extend((number, stretch) for stretch in holdings(value).lent)
         self._open.discard(number)
         if self.programs:
             self._holding.add(number)
         self.programs = self.programs or outer
         return number
+
+    def number_of(self, value: object) -> int | None:
+        """The number of the node of a value that was met, if it was."""
+        found = self._memo.get(id(value))
+        return found[1] if found is not None and found[0] is value else None
+
+    def afterwards(self, write: Callable[[], None]) -> None:
+        """Have something written when all values are: what depends on who else is kept."""
+        self._afterwards.append(write)
+
+    def finish(self) -> None:
+        """Write what waited until now."""
+        for write in self._afterwards:
+            write()
+
+    def severed(self) -> set[int]:
+        """Nodes that were written as copies though arrays lie over their memory, and all that hold one of them."""
+        if not self._copied:
+            return set()
+        begins = starts([*self.memory.written(), *(stretch for _, stretch in self._copied)])
+        written = {begins[one] for one in self.memory.written() if one in begins}
+        found = {number for number, stretch in self._copied if begins[stretch] in written}
+        holders: dict[int, list[int]] = {}
+        for number, node in enumerate(self.nodes if found else ()):
+            for one in numbers_in(node):
+                holders.setdefault(one, []).append(number)
+        waiting = list(found)
+        while waiting:
+            more = set(holders.get(waiting.pop(), ())) - found
+            found |= more
+            waiting += more
+        return found
 
     def hold(self, value: object) -> None:
         """Keep an object alive, and its memory where it is, until all is written."""
@@ -298,6 +335,29 @@ def _little(values: array.array[Any]) -> bytes:
     if sys.byteorder == "big":
         values.byteswap()
     return values.tobytes()
+
+
+def numbers_in(raw: Any) -> Iterator[int]:
+    """The numbers of the nodes that a node, or an operand, names."""
+    waiting = [raw]
+    while waiting:
+        one = waiting.pop()
+        if type(one) is dict:
+            waiting.extend(one.values())
+        elif type(one) is list or type(one) is tuple:
+            if len(one) == 2 and one[0] == "@":
+                yield one[1]
+            else:
+                waiting.extend(one)
+
+
+def _is_copied(value: Any) -> bool:
+    """Whether a value is written as a copy of memory that may be an array's."""
+    kind = type(value)
+    module = str(module_of_type(kind))
+    return module.partition(".")[0] in ("pyarrow", "polars") or (
+        module.startswith("pandas.") and kind.__name__.startswith("Arrow")
+    )
 
 
 _PLAIN: Final = frozenset({int, float, bool, str, bytes, complex, type(None), type(...), range})

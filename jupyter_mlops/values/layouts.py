@@ -9,6 +9,7 @@ Nothing of the user's is called. What has no layout that is known here (a tree m
 
 from __future__ import annotations
 
+import array
 import sys
 import types
 from collections.abc import Iterable, Mapping
@@ -16,12 +17,11 @@ from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
-from jupyter_mlops.fingerprints import fingerprint, immutable
+from jupyter_mlops.fingerprints import fingerprint, holdings, hull, immutable, starts
 from jupyter_mlops.fingerprints.instances import attributes, made_in_python
 from jupyter_mlops.fingerprints.walk import DEEPEST, dict_of_type, module_of_type, name_of
 from jupyter_mlops.records import encode
 from jupyter_mlops.values.manifest import NotKept
-from jupyter_mlops.values.memory import hull
 
 _MOST: Final = 2_000_000
 """Objects that are looked at; of more nothing is said."""
@@ -82,7 +82,8 @@ class Layouts:
         """The digest for some of the variables, or for all: of each, and of what they share with one another."""
         told = {name: self._told[name] for name in sorted(self._told if names is None else names)}
         numbers: dict[int, int] = {}
-        starts = _starts(one for parts in told.values() for one in parts if type(one) is _Stretch)
+        begins = starts(one for parts in told.values() for one in parts if type(one) in (_Stretch, _Frozen))
+        written = {begins.get(one) for parts in told.values() for one in parts if type(one) is _Stretch} - {None}
         regions: dict[int, int] = {}
         spelled: list[Any] = []
         for name, parts in told.items():
@@ -91,8 +92,12 @@ class Layouts:
                 if type(one) is _Object:
                     spelled.append(numbers.setdefault(one.identity, len(numbers)))
                 elif type(one) is _Stretch:
-                    start = starts.get(one, 0)
+                    start = begins.get(one, 0)
                     spelled.append([regions.setdefault(start, len(regions)), one.low - start] if start else [])
+                elif type(one) is _Frozen:  # which matters only where an array lies over it, too
+                    start = begins.get(one, 0)
+                    if start in written:
+                        spelled.append([regions.setdefault(start, len(regions)), one.low - start])
                 else:
                     spelled.append(one)
         return blake3(encode(spelled)).hexdigest()
@@ -111,18 +116,11 @@ class _Stretch(NamedTuple):
     high: int
 
 
-def _starts(stretches: Iterable[_Stretch]) -> dict[_Stretch, int]:
-    """For each stretch the first address of all that overlaps with it, by however many steps."""
-    starts: dict[_Stretch, int] = {}
-    start = end = -1
-    for one in sorted(set(stretches), key=lambda one: (one.low, -one.high)):
-        if one.high == one.low:
-            continue
-        if one.low >= end:
-            start = one.low
-        end = max(end, one.high)
-        starts[one] = start
-    return starts
+class _Frozen(NamedTuple):
+    """Memory that nobody writes through the value that lies over it: Arrow's, polars'."""
+
+    low: int
+    high: int
 
 
 class _Walk:
@@ -190,8 +188,13 @@ class _Walk:
     def other(self, value: Any, kind: type, depth: int) -> None:
         self.told.append(name_of(kind))
         root = str(module_of_type(kind)).partition(".")[0]
-        if root == "numpy" and hasattr(kind, "__array_interface__"):
+        if kind is memoryview or kind is bytearray or kind is array.array:
+            self.bytes(value, kind, depth)
+        elif root == "numpy" and hasattr(kind, "__array_interface__"):
             self.array(value, depth)
+        elif root == "numpy":
+            for name in ("bit_generator", "_bit_generator", "seed_seq"):  # which another one may draw from
+                self.node(getattr(value, name, None), depth + 1)
         elif root == "pandas":
             self.pandas(value, kind, depth)
         elif root == "pyarrow":
@@ -214,10 +217,22 @@ class _Walk:
 
     # -- memory --------------------------------------------------------------------------------------------------------
 
+    def bytes(self, value: Any, kind: type, depth: int) -> None:
+        if kind is memoryview:
+            try:
+                self.told.append([value.format, list(value.shape or ()), list(value.strides or ()), value.readonly])
+                self.node(value.obj, depth + 1)
+            except ValueError:  # it was released
+                return
+        self.told += [_Stretch(*one) for one in sorted(holdings(value).lent)]
+
     def array(self, value: Any, depth: int) -> None:
         numpy: Any = sys.modules["numpy"]
-        if not isinstance(value, numpy.ndarray):
-            return  # a scalar
+        if not isinstance(value, numpy.ndarray):  # a scalar
+            if isinstance(value, numpy.void) and value.base is not None and value.dtype.itemsize:
+                low = numpy.frombuffer(value, numpy.uint8).ctypes.data
+                self.told += [bool(value.flags.writeable), _Stretch(low, low + value.dtype.itemsize)]
+            return
         flags = value.flags
         self.told.append([
             repr(value.dtype.descr) if value.dtype.fields else value.dtype.str, list(value.shape), list(value.strides),
@@ -243,7 +258,10 @@ class _Walk:
             for axis in manager.axes:
                 self.node(axis, depth + 1)
             self.told.append(names.get("_is_copy") is not None)
-            self.mapping(names.get("_attrs") or {}, depth)
+            self.node(names.get("_attrs"), depth + 1)
+            key, ref = names.get("_cacher") or (None, None)
+            if ref is not None and (frame := ref()) is not None and frame._item_cache.get(key) is value:
+                self.told.append(_Object(id(frame)))
             return
         if kind.__name__ == "RangeIndex":
             return  # it makes its items when it is asked for them
@@ -257,6 +275,7 @@ class _Walk:
         for column in getattr(value, "columns", None) or [value]:
             chunks = getattr(column, "chunks", None) or [column]
             self.told.append([len(chunk) if hasattr(chunk, "__len__") else 0 for chunk in chunks])
+        self.told += [_Frozen(*one) for one in sorted(holdings(value).lent)]
 
     def polars(self, value: Any) -> None:
         polars: Any = sys.modules["polars"]
@@ -264,6 +283,7 @@ class _Walk:
             self.told.append([int(one) for one in value.n_chunks("all")])
         elif isinstance(value, polars.Series):
             self.told.append(value.n_chunks())
+        self.told += [_Frozen(*one) for one in sorted(holdings(value).lent)]
 
     def tensor(self, value: Any) -> None:
         torch: Any = sys.modules["torch"]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from jupyter_mlops.fingerprints import Stretch, hull
 from jupyter_mlops.records import Digest
 from jupyter_mlops.values.manifest import Claim, ManifestRefused, Part, Region
 
@@ -19,28 +20,13 @@ SMALLEST: Final = 16 << 10
 """Bytes of a column from which on it is an object of its own."""
 
 
-def hull(shape: Sequence[int], strides: Sequence[int], width: int) -> tuple[int, int]:
-    """The first and last byte (exclusive) that items of a view can lie at, counted from its first item.
-
-    >>> hull((2, 3), (-24, 8), 8)
-    (-24, 24)
-    >>> hull((0, 3), (24, 8), 8)
-    (0, 0)
-    """
-    if any(side == 0 for side in shape) or not width:
-        return 0, 0
-    low = sum(min(0, (side - 1) * step) for side, step in zip(shape, strides, strict=True))
-    high = sum(max(0, (side - 1) * step) for side, step in zip(shape, strides, strict=True))
-    return low, high + width
-
-
 class Span:
     """A stretch of addresses that a node is written about; its place is known when all have been seen."""
 
-    __slots__ = ("cuts", "high", "low", "owner", "place")
+    __slots__ = ("cuts", "high", "low", "owner", "place", "writeable")
 
-    def __init__(self, low: int, high: int, cuts: Sequence[int], owner: str) -> None:
-        self.low, self.high, self.cuts, self.owner = low, high, cuts, owner
+    def __init__(self, low: int, high: int, cuts: Sequence[int], owner: str, writeable: bool) -> None:
+        self.low, self.high, self.cuts, self.owner, self.writeable = low, high, cuts, owner, writeable
         self.place: list[int] = []
         """Filled in by `Memory.regions`: the region's number, and the offset in it."""
 
@@ -73,11 +59,17 @@ class Memory:
         """Drop what was noted since."""
         del self._spans[mark:]
 
-    def span(self, low: int, high: int, *, cuts: Iterable[int] = (), owner: str = "") -> list[int]:
+    def span(
+        self, low: int, high: int, *, cuts: Iterable[int] = (), owner: str = "", writeable: bool = True
+    ) -> list[int]:
         """Note a stretch; gives the list that its place will be put into."""
-        one = Span(low, high, sorted(cuts), owner)
+        one = Span(low, high, sorted(cuts), owner, writeable)
         self._spans.append(one)
         return one.place
+
+    def written(self) -> list[Stretch]:
+        """What has been noted and can be written through the array that lies there."""
+        return [(one.low, one.high) for one in self._spans if one.writeable]
 
     def claim(self, low: int, high: int, claim: Claim) -> None:
         """Say what array a stretch is, byte for byte."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
+from jupyter_mlops.fingerprints import hull
 from jupyter_mlops.fingerprints.walk import loaded
 from jupyter_mlops.values.bringing import Bringing, maker
 from jupyter_mlops.values.keeping import Keeper, Keeping
 from jupyter_mlops.values.manifest import ManifestRefused, NotKept
-from jupyter_mlops.values.memory import checked, hull
+from jupyter_mlops.values.memory import checked
 
 _DTYPES: Final = (
     "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex32",
