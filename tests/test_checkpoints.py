@@ -340,3 +340,51 @@ def test_work_that_a_cell_cuts_off_is_a_said_gap_and_the_next_checkpoint_takes_i
     later = [one.checkpoint for one in kernel.cells() if one.started.count > kernel.cell("xs.append(2)").started.count]
     assert {"xs", "big", "ys", "last"} <= {name for one in later if one is not None for name in one.names}
     kernel.no_errors()
+
+
+def test_what_shares_with_a_value_that_is_made_anew_is_said_to_hold_another_and_made_again_with_it(start) -> None:
+    kernel = start()
+    kernel.step("xs = [1, 2]")
+    kernel.step("it = iter(xs)")
+    kernel.step("ys = [3]")
+    kernel.step("xs = [5]")  # the iterator goes on over the first list
+    shown = kernel.back_to("ys = [3]", "--dry-run")
+    assert "it shares with xs" in shown
+    kernel.back_to("ys = [3]")
+    kernel.step("xs.append(9); unjoined = list(it)")
+    assert kernel.value("unjoined") == "[1, 2]"  # as was said
+    kernel.back_to("ys = [3]", "--rerun")
+    kernel.step("xs.append(9); joined = list(it)")
+    assert kernel.value("(xs, joined)") == "([1, 2, 9], [1, 2, 9])"
+    kernel.step("import os; zs = [os.urandom(4)]\nturned = iter(zs)")
+    wanted = kernel.value("zs")
+    kernel.step("zs = turned = None")
+    shown = kernel.back_to("os.urandom", "--rerun")  # whose cell makes another list
+    assert "shares no more with zs" in shown
+    assert kernel.value("zs") == wanted
+    assert kernel.value("list(turned) == zs") == "False"
+    kernel.no_errors()
+
+
+def test_what_lies_over_one_memory_does_so_again_in_a_new_kernel(start) -> None:
+    first = start()
+    first.step("import numpy as np, pandas as pd")
+    first.step(
+        "a = pd.DataFrame({'x': [1., 2.]}, index=[5, 7]); b = a.copy(); b.index = a.index.view()\n"
+        "m = bytearray(8); v = np.frombuffer(m, np.uint8); w = np.frombuffer(m, np.uint8)[2:]\n"
+        "rows = np.zeros(3, [('x', 'i4')]); row = rows[1]"
+    )
+    change = "np.asarray(b.index)[0] = 9; w[0] = 1; row['x'] = 4"
+    told = "(a.index.tolist(), m[2], int(v[2]), rows['x'].tolist())"
+    first.step(change)
+    wanted = first.value(told)
+    assert wanted == "([9, 7], 1, 1, [0, 4, 0])"
+    second = start()
+    second.step("import numpy as np, pandas as pd")
+    second.back_to("m = bytearray")
+    assert second.value(told) == "([5, 7], 0, 0, [0, 0, 0])"
+    second.step(change)
+    assert second.value(told) == wanted
+    changed = second.cells()[-1]
+    assert {one.name for one in changed.outputs} == {"a", "b", "m", "v", "w", "rows", "row"}
+    second.no_errors()

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_namespace import FAMILIES, START, statements
+from test_sharing import ALL, HEAD
 
 from jupyter_mlops.pipelines import NotResumed, RunResult, resume_run, run_notebook
 from jupyter_mlops.project import Project
@@ -546,6 +547,26 @@ def test_papermill_recalls_cells_where_the_project_says_so(book: Book) -> None:
     cells = json.loads((book.folder / "two.ipynb").read_text())["cells"]
     assert all(cell["metadata"]["mlops"]["recalled"].startswith("blake3:") for cell in cells)
     assert cells[0]["outputs"][0]["text"] == ["1\n"]
+
+
+@pytest.mark.parametrize("name", [
+    "a view of an index", "an index over an array", "a column that its frame remembers", "a list in a frame",
+    "arrays over bytes", "a row", "one mask", "two generators on one", "children of a generator",
+    "a stdlib array", "polars over an array", "a mapped file",
+])  # fmt: skip
+def test_what_shares_memory_does_so_when_its_cell_is_recalled_or_the_cell_runs_again(caller: Caller, name: str) -> None:
+    made, change, left = ALL[name]
+    folder, other = caller.folder(), caller.folder()
+    cells = [HEAD, made, "n = 1", change]
+    caller.play(folder, cells)
+    assert (1 in caller.play(folder, cells)["recalled"]) == (not left)
+    edited = [*cells[:3], change + "\nagain = 1"]
+    got = caller.play(folder, edited)
+    assert (1 in got["recalled"]) == (not left)
+    assert 3 not in got["recalled"]
+    wanted = caller.play(other, edited, cache=False)
+    assert wanted["failed"] == []
+    assert_same(got, wanted, edited)
 
 
 def test_how_values_lie_in_memory_tells_orders_strides_and_what_is_shared() -> None:

@@ -42,11 +42,18 @@ class NotCheckedOut(MlopsError, RuntimeError):
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A variable of a list: its version, and the manifest that holds its value or why none does."""
+    """A variable of a list: its version, and the manifest that holds its value or why none does.
+
+    Attributes
+    ----------
+    mates
+        Of one that no manifest holds: the names that shared an object with it.
+    """
 
     artifact: Artifact | None = None
     manifest: Digest | None = None
     why: str = ""
+    mates: list[str] = []
 
 
 class Variables(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,6 +170,8 @@ class Checkpoints:
         # What shared with a name that changed or went may share with nothing any more, or with others.
         mates = {held.manifest for name in (*changed, *gone) if (held := self._listed.get(name)) and held.manifest}
         changed += [name for name, held in self._listed.items() if held.manifest in mates and name in now]
+        others = {*changed, *gone}
+        changed += [name for name, held in self._listed.items() if name in now and not others.isdisjoint(held.mates)]
         fresh = session.namespace.sharing(changed)
         listed = {name: held for name, held in self._listed.items() if name in now and name not in fresh}
         kept = values.Kept(None, [], {})
@@ -177,8 +186,14 @@ class Checkpoints:
                 columns={name: found for name, one in artifacts.items() if (found := self._columns(one, facts))},
                 secret=session.redactor.secret, known=self._known, space=session.variables, budget=budget,
             )  # fmt: skip
+            beside = {
+                name: sorted(group - {name})
+                for group in (session.namespace.shared(kept.left) if kept.left else ())
+                for name in group & kept.left.keys()
+            }
             for name, artifact in artifacts.items():
-                listed[name] = Held(artifact, kept.manifest if name not in kept.left else None, kept.left.get(name, ""))
+                manifest = kept.manifest if name not in kept.left else None
+                listed[name] = Held(artifact, manifest, kept.left.get(name, ""), beside.get(name, []))
         listing = Variables(names=listed, generators=self._generators(budget))
         variables = session.store.put(msgspec.json.encode(listing), check=budget.check)
         self._listed = listed
@@ -241,8 +256,8 @@ class Checkpoints:
         stayed = set() if rerun else self._unmoved(target, now)
         wanted = {name: held for name, held in target.names.items() if name not in stayed}
         left = {
-            name: held.why or "it was not kept" for name, held in wanted.items()
-            if held.manifest is None and not self._still(name, held, now)
+            name: why for name, held in wanted.items()
+            if held.manifest is None and (why := self._otherwise(name, held, target, stayed, now))
         }  # fmt: skip
         removed = sorted(name for name in now if name not in target.names)
         runs = self._makers(target, left) if left else []
@@ -272,10 +287,13 @@ class Checkpoints:
             self._bind(space, again if again is not None else made, removed)
             if again is not None:
                 self._rerun(runs)
+                remade = [name for name in left if name in space]
                 left = {name: why for name, why in left.items() if name not in space}
                 for name in [one for one in session.namespace.versions() if one not in target.names]:
                     del space[name]
-                self._bind(space, made, [])
+                joined, severed = self._joined(space, target, made, remade)
+                left |= severed
+                self._bind(space, {name: value for name, value in made.items() if name not in joined}, [])
             if states is not None:
                 _give_states(states)
         restored = {name: target.names[name].artifact for name in made} | dict.fromkeys(removed)
@@ -329,9 +347,36 @@ class Checkpoints:
         version, held = self.session.namespace.version(name), self._listed[name]
         return version is not None and held.artifact is not None and version.digest == held.artifact.digest
 
-    def _still(self, name: str, held: Held, now: dict[str, Seen]) -> bool:
-        """Whether a variable that cannot be kept is the very one it was."""
-        return name in now and held.artifact is not None and now[name].artifact == held.artifact
+    def _otherwise(
+        self, name: str, held: Held, target: Variables, stayed: set[str], now: dict[str, Seen]
+    ) -> str:  # fmt: skip
+        """Why a variable that cannot be kept is not the very one it was, or holds other objects than it did."""
+        if name not in now or held.artifact is None or now[name].artifact != held.artifact:
+            return held.why or "it was not kept"
+        anew = [one for one in held.mates if one not in stayed and (mate := target.names.get(one)) and mate.manifest]
+        return f"it shares with {', '.join(anew[:5])}, made anew here" if anew else ""
+
+    def _joined(
+        self, space: dict[str, Any], target: Variables, made: dict[str, Any], remade: list[str]
+    ) -> tuple[set[str], dict[str, str]]:  # fmt: skip
+        """What shares with variables that were made by running their cells again.
+
+        Returns
+        -------
+        tuple
+            The kept variables that stay as the cells left them, since they are what they were; and of the variables
+            made again those that therefore share no more with ones that are not, each with the reason.
+        """
+        joined: set[str] = set()
+        severed: dict[str, str] = {}
+        for group in self.session.namespace.shared(remade) if remade else ():
+            other = sorted(name for name in group & made.keys() if not _is(target.names[name], space[name]))
+            if other:
+                why = f"it was made again, and shares no more with {', '.join(other[:5])}"
+                severed |= dict.fromkeys((name for name in remade if name in group), why)
+            else:
+                joined |= group & made.keys()
+        return joined, severed
 
     def _make(self, wanted: dict[str, Held]) -> tuple[dict[str, Any], dict[str, MlopsError]]:
         """Make values, manifest by manifest; nothing is bound."""
@@ -393,6 +438,12 @@ class Checkpoints:
                     f"cell run {short(run.id)} failed when it was run again",
                     cause=type(result.error_before_exec or result.error_in_exec).__name__,
                 )
+
+
+def _is(held: Held, value: Any) -> bool:
+    """Whether a value is the one of a list by its content."""
+    digest = held.artifact.digest if held.artifact is not None else None
+    return digest is not None and fingerprint(value).digest == digest
 
 
 @contextlib.contextmanager

@@ -513,6 +513,10 @@ class Namespace:
 
     def sharing(self, names: Iterable[str]) -> set[str]:
         """Names that share an object with some of these, or with one that does; these among them."""
+        return set().union(*self.shared(names))
+
+    def shared(self, names: Iterable[str]) -> list[set[str]]:
+        """The names that share with some of these, apart: no two of the answer's sets share anything."""
         own: dict[str, set[int]] = {}
         stretches: dict[str, set[Stretch]] = {}
         for name, value in self._mine():
@@ -530,14 +534,18 @@ class Namespace:
             objects.update(begins[one] for one in stretches[name])
             for one in objects:
                 holders.setdefault(one, set()).add(name)
-        found: set[str] = set()
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop()
-            if name not in found and name in own:
-                found.add(name)
-                for one in own[name]:
-                    waiting.extend(holders.pop(one, ()))
+        found: list[set[str]] = []
+        seen: set[str] = set()
+        for first in names:
+            waiting, group = [first], set[str]()
+            while waiting:
+                name = waiting.pop()
+                if name not in seen and name in own:
+                    seen.add(name)
+                    group.add(name)
+                    for one in own[name]:
+                        waiting.extend(holders.pop(one, ()))
+            found += [group] if group else []
         return found
 
     def facts(self) -> dict[Digest, bytes]:
