@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_namespace import Notebook, after, reads, writes
+from test_namespace import Notebook, after, cell, reads, writes
 
 from jupyter_mlops.fingerprints import Budget, fingerprint, holdings
 from jupyter_mlops.store import Store
@@ -150,7 +150,8 @@ SCENES = {
         "c = [g.random(), r.rand()]",
     ),
     "an old generator on new bits": ("r = np.random.RandomState(np.random.PCG64(3)); r.rand(3)", "c = r.rand()"),
-    "children of a generator": ("g = np.random.default_rng(1); first = g.spawn(1)", "c = [k.random() for k in g.spawn(2)]"),
+    "children of a generator": ("g = np.random.default_rng(1); first = g.spawn(1)",
+                                "c = [k.random() for k in g.spawn(2)]"),
     "seeds": ("s = np.random.SeedSequence(1); g = np.random.default_rng(s)",
               "c = [k.random() for k in g.spawn(2)]; d = s.spawn(1)[0].generate_state(1)"),
     # tensors
@@ -166,6 +167,9 @@ SCENES = {
         "u = torch.frombuffer(m, dtype=torch.uint8, offset=2)", "u[0] = 9"
     ),
     "a capsule": ("import torch\na = np.arange(4.); t = torch.from_dlpack(a[1:])", "t[0] = 9"),
+    "a gradient": (
+        "import torch\nw = torch.ones(2, requires_grad=True); (w * 2).sum().backward(); g = w.grad", "g[0] = 9"
+    ),
     "a layer's weights": ("import torch\nm = torch.nn.Linear(2, 2); w = m.weight.data", "w[0, 0] = 9"),
     # data of a library that nobody can write
     "numbers that polars shows": ("import polars as pl\nt = pl.DataFrame({'x': [1., 2.]}); a = t['x'].to_numpy()",
@@ -340,6 +344,35 @@ def test_children_that_a_generator_had_are_content_of_it() -> None:
     was = fingerprint(old).digest
     old.rand()
     assert fingerprint(old).digest != was
+
+
+HUNG = "import pandas as pd\ndf = pd.DataFrame({'x': [1, 2]}); s = df['x']; df.attrs['unit'] = 'm'"
+
+
+@pytest.mark.parametrize(
+    ("sources", "makers"),
+    [
+        ((HUNG, "df.attrs['unit'] = 'km'", "unit = df.attrs['unit']"), {1, 2}),
+        ((HUNG, "notes = df.attrs; notes['unit'] = 'km'", "unit = df.attrs['unit']"), {1, 2}),
+        ((HUNG, "df.note = [1]", "df.note.append(2)", "note = df.note"), {1, 3}),
+        ((HUNG, "s.attrs['unit'] = 'km'", "unit = s.attrs['unit']"), {1, 2}),
+        (
+            ("import torch\nw = torch.ones(2, requires_grad=True)", "loss = (w * 2).sum()", "loss.backward()",
+             "g = w.grad.clone()"), {1, 3},
+        ),
+        (("import numpy as np\nr = np.random.default_rng(1)", "a = r.spawn(1)", "b = r.spawn(1)"), {1, 2}),
+    ],
+)  # fmt: skip
+def test_what_hangs_on_a_value_is_read_from_the_cell_that_hung_it_there(
+    sources: tuple[str, ...], makers: set[int]
+) -> None:
+    if "torch" in sources[0]:
+        pytest.importorskip("torch", reason="PyTorch is not installed")
+    notebook = Notebook(budget=60.0)
+    for source in sources:
+        delta = notebook.run(source)
+    assert after(delta) >= makers - {1}
+    assert {one.made for one in delta.inputs if one.name in ("df", "s", "w", "r")} == {cell(max(makers))}
 
 
 def test_where_a_bytearray_lies_is_known_without_keeping_anybody_from_appending_to_it() -> None:

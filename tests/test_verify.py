@@ -27,12 +27,21 @@ from jupyter_mlops.environment import EnvironmentDiff
 from jupyter_mlops.environment.locking import uv
 from jupyter_mlops.pipelines import run_notebook
 from jupyter_mlops.project import Project
-from jupyter_mlops.records import CellEnded, CellStarted, CheckResult, Digest, RunStarted
+from jupyter_mlops.records import (
+    DELETED,
+    Artifact,
+    CellEnded,
+    CellRun,
+    CellStarted,
+    CheckResult,
+    Digest,
+    RunStarted,
+)
 from jupyter_mlops.reproduce.causes import Situation, causes
-from jupyter_mlops.reproduce.comparing import NotTold, Sides, Tolerance, numbers_close, steady
+from jupyter_mlops.reproduce.comparing import NotTold, Sides, Tolerance, compare, numbers_close, steady
 from jupyter_mlops.reproduce.contents import unlike
 from jupyter_mlops.reproduce.past import past
-from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, verify
+from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, summary, verify
 from jupyter_mlops.views import subject
 
 ROOT = Path(__file__).parent.parent
@@ -826,6 +835,51 @@ def test_of_what_a_session_made_only_the_cells_that_it_needs_run_again(
     assert {one.cell: [cause.kind for cause in one.causes] for one in whole.cells if one.causes} == {
         "c2": ["time"], "c4": ["time"],
     }  # fmt: skip
+
+
+def test_what_was_logged_at_a_step_counts_for_who_asks_about_that_metric(case: Case) -> None:
+    case.ran(
+        "from jupyter_mlops import log_metric\nimport random",
+        "log_metric('fixed', 1)\nfor step in (1, 2): log_metric('loss', random.random(), step=step)",
+    )
+    store = case.project.store
+    assert case.run is not None
+    made = store.cell_runs(run=case.run, newest_first=False)[1]
+    of_loss = verify(past(store, "loss", made.id, made), case.project, Wanted(env="current", extent="slice"))
+    assert of_loss.verdict == "differs"
+    assert [one.name for one in of_loss.cells[-1].differences] == ["loss (step 1)", "loss (step 2)"]
+    of_fixed = verify(past(store, "fixed", made.id, made), case.project, Wanted(env="current", extent="slice"))
+    assert of_fixed.verdict == "identical"
+
+
+def test_what_nobody_can_compare_is_counted_in_the_verdicts_words(case: Case) -> None:
+    case.ran("n = 1", "it = iter([n])\ngone = (n for _ in range(2))")
+    found = case.again()
+    assert (found.verdict, summary(found)) == (
+        "identical", "2 cells identical; 2 of what they left are not comparable"
+    )  # fmt: skip
+    assert [one.how for one in found.cells[1].differences] == ["not comparable"] * 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hows"),
+    [
+        ({"digest": None, "why": "over the budget"}, {"digest": None, "why": "over the budget"}, ["not comparable"]),
+        ({"digest": None, "why": DELETED}, {"digest": None, "why": DELETED}, []),
+        ({"digest": None, "why": DELETED}, {"digest": "blake3:" + "1" * 64}, ["differs"]),
+        ({"digest": "blake3:" + "1" * 64}, {"digest": None, "why": DELETED}, ["differs"]),
+        ({"digest": "blake3:" + "1" * 64}, {"digest": "blake3:" + "1" * 64}, []),
+    ],
+)  # fmt: skip
+def test_files_without_a_digest_are_not_taken_for_the_same(old: Any, new: Any, hows: list[str]) -> None:
+    runs = []
+    for one in (old, new):
+        file = Artifact(name="out.csv", kind="file", **one)
+        started = CellStarted(run=Digest("blake3:" + "2" * 64), source="write()")
+        ended = CellEnded(cell_run=Digest("blake3:" + "3" * 64), status="done", files_written=[file])
+        runs.append(CellRun(id=Digest("blake3:" + "3" * 64), started=started, ended=ended))
+    sides = Sides(old=lambda _: None, new=lambda _: None)
+    assert [one.how for one in compare(runs[0], runs[1], sides)] == hows
 
 
 def test_a_session_is_verified_from_a_cell_of_its_own(case: Case, session: Callable[[str, str], None]) -> None:

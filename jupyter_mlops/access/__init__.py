@@ -30,7 +30,7 @@ from jupyter_mlops.access.looking import Looks
 from jupyter_mlops.access.tracing import Touched, Trace, muted
 from jupyter_mlops.access.versions import Versions
 from jupyter_mlops.fingerprints import Budget
-from jupyter_mlops.records import Artifact, Digest, Gap
+from jupyter_mlops.records import DELETED, Artifact, Digest, Gap
 
 __all__ = ["Access", "Looks", "Seen", "Settled", "Trace", "muted"]
 
@@ -245,7 +245,7 @@ class Access:
             found = os.stat(path)
         except OSError:  # deleted, moved away, or never made
             if touched.existed:
-                seen.files_written.append(Artifact(name=name, kind="file", why="deleted by this cell"))
+                seen.files_written.append(Artifact(name=name, kind="file", why=DELETED))
             return 0
         if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
             return 0

@@ -1,7 +1,8 @@
 """pandas' frames, series, indexes, extension arrays and scalars.
 
 Read from the blocks and arrays behind the public face, so that nothing is cached on the user's frame. Columns count by
-name, dtype, order and items; the index by its items and names. ``attrs``, flags, blocks and storage are not content.
+name, dtype, order and items; the index by its items and names. ``attrs`` count where there are any; flags, blocks and
+storage are not content.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from jupyter_mlops.errors import late
 from jupyter_mlops.fingerprints import arrays, arrow
+from jupyter_mlops.fingerprints.sharing import notes
 from jupyter_mlops.fingerprints.walk import (
     Handler,
     Node,
@@ -30,6 +32,7 @@ from jupyter_mlops.fingerprints.walk import (
 )  # fmt: skip
 
 TAG: Final = b"frame-1"
+NOTED: Final = b"frame-2"
 
 
 def _pd() -> Any:
@@ -128,7 +131,13 @@ def _frame(walk: Walk, value: Any) -> Node:
             "schema": {"columns": told, "index": _index_schema(index)}, "shape": [height, len(names)],
             "layout": {"index": type(index).__name__, "blocks": len(value._mgr.blocks)},
         }  # fmt: skip
-    return finish(TAG, hasher)
+    return _noted(walk, finish(TAG, hasher), value)
+
+
+def _noted(walk: Walk, node: Node, value: Any) -> Node:
+    """A table with what was hung on it by hand, if anything was: other cells may read it there."""
+    hung = {key: one for key, one in notes(value).items() if key != "_attrs" or one}
+    return seal(NOTED, b"noted", node.inline(), walk.at(".attrs", hung)) if hung else node
 
 
 def _heading(walk: Walk, names: Any) -> Node:
@@ -176,9 +185,8 @@ def _series(walk: Walk, value: Any) -> Node:
         }  # fmt: skip
         if type(value._name) in (str, int):
             walk.facts["schema"]["name"] = value._name
-    return seal(
-        TAG, b"series", walk.at(".name", value._name), node.inline(), _at(".index", walk, index_node, index).inline()
-    )  # fmt: skip
+    name, rows = walk.at(".name", value._name), _at(".index", walk, index_node, index).inline()
+    return _noted(walk, seal(TAG, b"series", name, node.inline(), rows), value)
 
 
 # -- indexes -----------------------------------------------------------------------------------------------------------

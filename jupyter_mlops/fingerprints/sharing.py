@@ -33,6 +33,7 @@ PLAIN: Final = frozenset(
 )  # fmt: skip
 """The ids of the builtin types whose values can not change."""
 _NODES: Final = 2000
+_STEPS: Final = 10_000
 _BYTEARRAY: Final = 56  # bytes of one in CPython, the last of which are where it begins, and how many hold on to it
 
 Stretch = tuple[int, int]
@@ -77,22 +78,27 @@ class Holdings:
     owned
         Stretches of memory, first and last byte (exclusive), that belong to an array of it: no two of them overlap.
     lent
-        Stretches that may lie in what something else owns: tensors, Arrow's and polars' memory, arrays over a buffer.
+        Stretches that may lie in what something else owns: of tensors, of arrays over a buffer.
+    frozen
+        Likewise, of what nobody writes through this value: Arrow's and polars'.
     arrays
         Its arrays of Python objects, whose items were not looked at.
     """
 
-    __slots__ = ("arrays", "lent", "objects", "owned")
+    __slots__ = ("arrays", "frozen", "lent", "objects", "owned")
 
     def __init__(self) -> None:
         self.objects: set[int] = set()
         self.owned: set[Stretch] = set()
         self.lent: set[Stretch] = set()
+        self.frozen: set[Stretch] = set()
         self.arrays: list[Any] = []
 
-    def lend(self, low: int, high: int) -> None:
+    def lend(self, low: int, high: int, *, frozen: bool = False) -> None:
         """Note memory whose owner is not known."""
-        if high > low:
+        if high > low and frozen:
+            self.frozen.add((low, high))
+        elif high > low:
             self.objects.add(low)
             self.lent.add((low, high))
 
@@ -189,7 +195,9 @@ def _memory(one: Any, kind: type, found: Holdings) -> list[Any]:
         if one.device.type == "cpu" and one.layout is sys.modules["torch"].strided:
             storage = one.untyped_storage()
             found.lend(storage.data_ptr(), storage.data_ptr() + storage.nbytes())
-        return []
+        if one.grad_fn is not None:
+            return _leaves(one.grad_fn)
+        return [] if not one.is_leaf or one.grad is None else [one.grad]
     if root == "pandas":
         return _pandas(one, kind)
     if root == "pyarrow" and loaded("pyarrow.lib", qualname_of_type(kind)) is kind:
@@ -198,11 +206,27 @@ def _memory(one: Any, kind: type, found: Holdings) -> list[Any]:
         from jupyter_mlops.fingerprints import polar
 
         for low, high in polar.stretches(one, kind):
-            found.lend(low, high)
+            found.lend(low, high, frozen=True)
         return []
     if root in ("builtins", "array", "_io") or type(kind) is not type:
         return _exported(one, kind, found)
     return _held(one, kind, max(0, _NODES - len(found.objects)))
+
+
+def _leaves(last: Any) -> list[Any]:
+    """The tensors that are given gradients where they flow back from a step of PyTorch's."""
+    leaves, waiting = [], [last]
+    seen: dict[int, Any] = {}
+    while waiting and len(seen) < _STEPS:
+        step = waiting.pop()
+        if step is None or id(step) in seen:
+            continue
+        seen[id(step)] = step
+        leaf = getattr(step, "variable", None)
+        if leaf is not None:
+            leaves.append(leaf)
+        waiting.extend(further for further, _ in step.next_functions)
+    return leaves
 
 
 def _exported(one: Any, kind: type, found: Holdings) -> list[Any]:
@@ -283,8 +307,8 @@ def _array(np: Any, one: Any, kind: type, found: Holdings) -> list[Any]:
     more = [] if kind is np.ndarray or (mask := _mask(np, one, kind)) is None else [mask]
     if base is not None and _is_array(np, base):
         return [base, *more]
-    start = np.ndarray.ctypes.__get__(one).data
-    if np.ndarray.flags.__get__(one).contiguous:
+    start, flags = np.ndarray.ctypes.__get__(one).data, np.ndarray.flags.__get__(one)
+    if flags.contiguous:
         low, high = start, start + np.ndarray.nbytes.__get__(one)
     else:
         first, last = hull(
@@ -292,7 +316,7 @@ def _array(np: Any, one: Any, kind: type, found: Holdings) -> list[Any]:
         )
         low, high = start + first, start + last
     if base is not None:
-        found.lend(low, high)
+        found.lend(low, high, frozen=not flags.writeable)
         return [base, *more]
     # Arrow and PyTorch, made from an array without a copy, know it by its address
     if high > low:
@@ -333,7 +357,7 @@ def _over_array(np: Any, one: Any, kind: type) -> list[Any]:
 
 
 def _arrow(one: Any, found: Holdings) -> list[Any]:
-    """Note the addresses of Arrow memory; its parts are objects made for who asks, whose identity says nothing."""
+    """Note where Arrow's memory lies; its parts are objects made for who asks, whose identity says nothing."""
     parts = [one]
     while parts:
         part = parts.pop()
@@ -341,16 +365,13 @@ def _arrow(one: Any, found: Holdings) -> list[Any]:
         if held is not None:
             parts.extend(held)
         elif hasattr(part, "buffers"):
-            texts = _is_text(part.type)
+            if _is_text(part.type):
+                continue  # which Arrow made itself: no array of numpy's has them
             for buffer in part.buffers():
-                if buffer is None or not buffer.address:
-                    continue
-                if texts:  # which Arrow made itself: no array of numpy's has them
-                    found.objects.add(buffer.address)
-                else:
-                    found.lend(buffer.address, buffer.address + buffer.size)
+                if buffer is not None and buffer.address:
+                    found.lend(buffer.address, buffer.address + buffer.size, frozen=True)
         elif hasattr(part, "address") and part.address:  # a buffer itself
-            found.lend(part.address, part.address + part.size)
+            found.lend(part.address, part.address + part.size, frozen=not part.is_mutable)
     return []
 
 

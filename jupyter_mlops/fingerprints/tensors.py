@@ -28,6 +28,7 @@ from jupyter_mlops.fingerprints.walk import (
 )
 
 TAG: Final = b"tensor-1"
+GRADIENT: Final = b"tensor-2"
 MODEL: Final = b"model-1"
 _STATE: Final = ("_parameters", "_buffers", "_modules")
 
@@ -62,7 +63,10 @@ def is_module(kind: type) -> bool:
 def _tensor(walk: Walk, value: Any) -> Node:
     torch = sys.modules["torch"]
     with torch._C.DisableTorchFunction():  # a mode of the user's would be asked about every step
-        return _items(walk, torch, value)
+        node = _items(walk, torch, value)
+        grad = value.grad if value.is_leaf else None
+        # what `backward` left, and the next step takes
+        return node if grad is None else seal(GRADIENT, b"gradient", node.inline(), walk.at(".grad", grad))
 
 
 def _items(walk: Walk, torch: Any, value: Any) -> Node:

@@ -25,6 +25,7 @@ class Holders:
         self._shared: list[_Index] = []  # by more than one since the last cell
         self._owned: collections.Counter[Stretch] = collections.Counter()
         self._lent: collections.Counter[Stretch] = collections.Counter()
+        self._frozen: dict[Stretch, set[str]] = {}
 
     def add(self, name: str, found: Reach) -> None:
         """Take note of what a variable holds."""
@@ -32,6 +33,8 @@ class Holders:
             self._by_object.setdefault(one, set()).add(name)
         self._owned.update(found.owned)
         self._lent.update(found.lent)
+        for stretch in found.frozen:
+            self._frozen.setdefault(stretch, set()).add(name)
         for identity, ref in found.axes.items():
             known = self._indexes.get(identity)
             if known is not None and known.ref() is not ref():  # it is gone, and another one has its address
@@ -61,6 +64,11 @@ class Holders:
                     del self._by_object[one]
         _less(self._owned, found.owned)
         _less(self._lent, found.lent)
+        for stretch in found.frozen:
+            holders = self._frozen.get(stretch, set())
+            holders.discard(name)
+            if not holders:
+                self._frozen.pop(stretch, None)
         for one in found.axes:
             known = self._indexes.get(one)
             if known is not None and one not in but:
@@ -82,21 +90,20 @@ class Holders:
         if new is old:
             return
         same = {key for key in new.axes.keys() & old.axes.keys() if new.axes[key]() is old.axes[key]()}
-        if (
-            new.objects != old.objects
-            or new.owned != old.owned
-            or new.lent != old.lent
-            or not len(new.axes) == len(old.axes) == len(same)
-        ):
+        held = (new.objects, new.owned, new.lent, new.frozen) == (old.objects, old.owned, old.lent, old.frozen)
+        if not held or not len(new.axes) == len(old.axes) == len(same):
             self.remove(name, old, but=same)
             self.add(name, new)
 
     def touched(self, reached: Iterable[Reach]) -> dict[str, None]:
         """The variables that hold an object which a cell reached, or lie over such memory: each once."""
         names: dict[str, None] = {}
-        objects: set[int] = set(self._beside(reached))
+        objects: set[int] = set()
         for one in reached:
             objects |= one.objects
+        for stretch in self._beside(reached):
+            objects.add(stretch[0])
+            names.update(dict.fromkeys(self._frozen.get(stretch, ())))
         for key in objects:
             for name in self._by_object.get(key, ()):
                 names[name] = None
@@ -149,13 +156,13 @@ class Holders:
         """The indexes that lie over memory which a cell may have written otherwise than through an index."""
         if not self._over:
             return set()
-        written: set[int] = set(self._beside(reached, written=True))
+        written: set[int] = {low for low, _ in self._beside(reached, written=True)}
         for one in reached:
             written |= one.objects - one.sealed
         return set().union(*(self._over[key] for key in written & self._over.keys()))
 
-    def _beside(self, reached: Iterable[Reach], *, written: bool = False) -> Iterator[int]:
-        """What lies over memory that a cell reached, though neither knows of the other: the addresses where it begins.
+    def _beside(self, reached: Iterable[Reach], *, written: bool = False) -> Iterator[Stretch]:
+        """The stretches over memory that a cell may have written, though neither's holders know of the other's.
 
         Arrays that own their memory overlap with none but those who were lent it; mostly nobody was.
         """
@@ -164,18 +171,19 @@ class Holders:
         if written:
             sealed = frozenset().union(*(one.sealed for one in reached))
             owned, lent = ({one for one in found if one[0] not in sealed} for found in (owned, lent))
-        if not (lent or (owned and self._lent)):
+        if not (lent or (owned and (self._lent or self._frozen))):
             return
-        begins = starts(itertools.chain(owned, lent, self._owned, self._lent))
+        begins = starts(itertools.chain(owned, lent, self._owned, self._lent, self._frozen))
         met = {begins[one] for one in itertools.chain(owned, lent)}
         for stretch, start in begins.items():
             if start in met:
-                yield stretch[0]
+                yield stretch
 
     def clear(self) -> None:
         """Forget everything."""
         self._owned.clear()
         self._lent.clear()
+        self._frozen.clear()
         self._by_object.clear()
         self._indexes.clear()
         self._over.clear()
@@ -204,7 +212,7 @@ class _Index:
         self.holders: set[str] = set()
         held = holdings(index)
         self.memory = held.objects - {id(index)}
-        self.owned = held.owned | held.lent
+        self.owned = held.owned | held.lent | held.frozen
         self.seen: Digest | None = None
 
     def held_by(self, names: Container[str]) -> bool:

@@ -519,19 +519,22 @@ class Namespace:
         """The names that share with some of these, apart: no two of the answer's sets share anything."""
         own: dict[str, set[int]] = {}
         stretches: dict[str, set[Stretch]] = {}
+        frozen: dict[str, frozenset[Stretch]] = {}
         for name, value in self._mine():
             held = NOWHERE if immutable(value) else reach(value, self._ns, nodes=_ALL)
             own[name] = set(held.objects.union(held.axes))
-            stretches[name] = set(held.owned | held.lent)
+            stretches[name], frozen[name] = set(held.owned | held.lent), held.frozen
             for ref in held.axes.values():
                 if (index := ref()) is not None:
                     under = holdings(index)
                     own[name] |= under.objects
                     stretches[name] |= under.owned | under.lent
         holders: dict[int, set[str]] = {}
-        begins = starts(one for found in stretches.values() for one in found)
+        begins = starts(one for found in (*stretches.values(), *frozen.values()) for one in found)
+        written = {begins[one] for found in stretches.values() for one in found}
         for name, objects in own.items():
             objects.update(begins[one] for one in stretches[name])
+            objects.update(written.intersection(begins[one] for one in frozen[name]))
             for one in objects:
                 holders.setdefault(one, set()).add(name)
         found: list[set[str]] = []

@@ -39,7 +39,7 @@ class Reach(NamedTuple):
         The indexes of its tables, by identity, and those it holds by themselves.
     sealed
         Of `objects`, the memory that only an index leads to.
-    owned, lent
+    owned, lent, frozen
         Its stretches of memory, as `fingerprints.holdings` has them.
     """
 
@@ -51,6 +51,7 @@ class Reach(NamedTuple):
     sealed: frozenset[int] = frozenset()
     owned: frozenset[Stretch] = frozenset()
     lent: frozenset[Stretch] = frozenset()
+    frozen: frozenset[Stretch] = frozenset()
 
 
 NOWHERE: Final = Reach(frozenset())
@@ -93,7 +94,7 @@ def reach(value: object, user_ns: dict[str, Any], *, nodes: int = _NODES) -> Rea
     walk.follow(value)
     return Reach(
         frozenset(walk.objects | walk.sealed), frozenset(walk.loads), frozenset(walk.stores), walk.complete, walk.axes,
-        frozenset(walk.sealed - walk.objects), frozenset(walk.owned), frozenset(walk.lent),
+        frozenset(walk.sealed - walk.objects), frozenset(walk.owned), frozenset(walk.lent), frozenset(walk.frozen),
     )  # fmt: skip
 
 
@@ -139,6 +140,7 @@ class _Walk:
         self.sealed: set[int] = set()
         self.owned: set[Stretch] = set()
         self.lent: set[Stretch] = set()
+        self.frozen: set[Stretch] = set()
         self.until = time.monotonic() + _PATIENCE if nodes <= _NODES else None
 
     def follow(self, value: object) -> None:
@@ -218,11 +220,12 @@ class _Walk:
                 self.objects |= held.objects
             self.owned |= held.owned
             self.lent |= held.lent
+            self.frozen |= held.frozen
             for array in held.arrays:
                 self.array(array, queue)
             if root == "pandas":
                 queue.extend(notes(one).values())
-            if root in _LIBRARIES and (len(held.objects) > 1 or lies_over_memory(kind)):
+            if root in _LIBRARIES and (len(held.objects) > 1 or held.frozen or lies_over_memory(kind)):
                 return  # its memory is known; the rest are caches and types that all such values have in common
         if _is_users_class(kind, self.user_ns):
             queue.append(kind)

@@ -18,6 +18,7 @@ A line's name is the digest of its envelope's bytes *as written*. Nothing is eve
 from __future__ import annotations
 
 from jupyter_mlops.records.facts import (
+    DELETED,
     KINDS,
     Artifact,
     CellEnded,
@@ -70,8 +71,8 @@ from jupyter_mlops.records.spelling import (
 )
 
 __all__ = [
-    "FORMAT", "KINDS", "Artifact", "CellEnded", "CellLogged", "CellRun", "CellSettled", "CellStarted", "CheckResult",
-    "Checkpoint", "CodeState", "Digest", "Envelope", "Environment", "Erased", "Gap", "JournalOpened", "JournalSealed",
+    "DELETED", "FORMAT", "KINDS", "Artifact", "CellEnded", "CellLogged", "CellRun", "CellSettled", "CellStarted",
+    "CheckResult", "Checkpoint", "CodeState", "Digest", "Envelope", "Environment", "Erased", "Gap", "JournalOpened", "JournalSealed",
     "Line", "ModelVersion", "Package", "Policy", "Record", "RecordInvalid", "Run", "RunEnded", "RunStarted", "Ticket",
     "Transition", "as_digest", "commitment", "decode", "digest_of", "encode", "erase_fields", "now", "plain",
     "read_envelope", "read_line", "read_payload", "short", "unplain", "write_line",

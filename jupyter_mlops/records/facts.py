@@ -9,6 +9,9 @@ import msgspec
 
 from jupyter_mlops.records.spelling import FORMAT, Digest
 
+DELETED: Final = "deleted by this cell"
+"""Why a file that a cell wrote has no digest: a fact, where other reasons say that something is not known."""
+
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A thing with content: a variable, file, source, module, display, model, image or report.

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from jupyter_mlops.compare import columns_of
-from jupyter_mlops.records import Artifact, CellRun, Digest
+from jupyter_mlops.records import DELETED, Artifact, CellRun, Digest
 
 IDENTICAL: Final = "identical"
 TOLERANCE: Final = "within tolerance"
@@ -74,6 +74,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Where in it: columns, a line of text.
     basis
         What was compared.
+    step
+        Of what was logged at a step: which.
     """
 
     what: str
@@ -83,6 +85,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     new: str = ""
     detail: str = ""
     basis: str = ""
+    step: int = 0
+
+    @property
+    def key(self) -> str:
+        """Under which name it was made or logged, at whatever step."""
+        return self.name.removesuffix(f" (step {self.step})") if self.step else self.name
 
 
 class Sides(msgspec.Struct, frozen=True, kw_only=True):
@@ -348,9 +356,12 @@ def _files(old: Iterable[Artifact], new: Iterable[Artifact]) -> Iterator[Differe
         if one is None or other is None:
             words = ("written", "not written") if other is None else ("not written", "written")
             yield Difference(what="file", name=name, how=DIFFERS, old=words[0], new=words[1])
-        elif one.digest is None or other.digest is None:
+        elif DELETED in (one.why, other.why):
             if one.why != other.why:
-                yield Difference(what="file", name=name, how=UNKNOWN, detail=one.why or other.why or "no digest")
+                words = ("deleted", "written") if one.why == DELETED else ("written", "deleted")
+                yield Difference(what="file", name=name, how=DIFFERS, old=words[0], new=words[1])
+        elif one.digest is None or other.digest is None:
+            yield Difference(what="file", name=name, how=UNKNOWN, detail=one.why or other.why or "no digest")
         elif one.digest != other.digest:
             yield Difference(
                 what="file", name=name, how=DIFFERS, old=f"{one.size} bytes", new=f"{other.size} bytes",
@@ -366,11 +377,16 @@ def _logged(old: CellRun, new: CellRun, tolerance: Tolerance) -> Iterator[Differ
         name = f"{key} (step {step})" if step else key
         if one is None or other is None:
             words = (str(one.value), "not logged") if one else ("not logged", str(other.value) if other else "")
-            yield Difference(what=what, name=name, how=DIFFERS, old=words[0], new=words[1])
+            yield Difference(what=what, name=name, how=DIFFERS, old=words[0], new=words[1], step=step or 0)
         elif not _same(one.value, other.value) or _digest(one.artifact) != _digest(other.artifact):
             how = TOLERANCE if tolerance and values_close(one.value, other.value, tolerance) else DIFFERS
             yield Difference(
-                what=what, name=name, how=how, old=str(one.value), new=str(other.value), basis="values as logged"
+                what=what, name=name, how=how, old=str(one.value), new=str(other.value), basis="values as logged",
+                step=step or 0,
+            )  # fmt: skip
+        elif one.artifact is not None and one.artifact.digest is None:
+            yield Difference(
+                what=what, name=name, how=UNKNOWN, detail=one.artifact.why or "it has no digest", step=step or 0
             )
 
 
@@ -413,6 +429,10 @@ def _displays(old: CellRun, new: CellRun, sides: Sides, tolerance: Tolerance) ->
     for one, other in zip(before, after, strict=True):
         if one.digest != other.digest:
             yield from _display(one, other, sides, tolerance)
+        elif one.digest is None:
+            yield Difference(
+                what="display", name=f"{one.name} ({one.type})", how=UNKNOWN, detail=one.why or "it has no digest"
+            )
 
 
 def _all_text(side: Iterable[Artifact], read: Bytes, at: int, sides: Sides) -> str | None:

@@ -42,6 +42,7 @@ from jupyter_mlops.reproduce.comparing import (
     EXACT,
     IDENTICAL,
     TOLERANCE,
+    UNKNOWN,
     Bytes,
     Difference,
     Sides,
@@ -604,7 +605,7 @@ class _Work:
             found = compare(old, new, sides, self.wanted.tolerance) if new is not None else []
             names = self.needed.get(old.id)
             if names is not None:  # what else it left was not asked for
-                found = [one for one in found if one.what == "status" or one.name in names]
+                found = [one for one in found if one.what == "status" or one.key in names]
             noted[at] = found
             if new is None or verdict(found) == DIFFERS:
                 differences[at] = found
@@ -706,7 +707,11 @@ def summary(found: Verification) -> str:
     first = found.first
     if first is None:
         odd = sum(one.verdict == TOLERANCE for one in found.cells)
-        return f"{many} identical" if not odd else f"{many}, {count - odd} identical and {odd} within tolerance"
+        unknown = sum(each.how == UNKNOWN for one in found.cells for each in one.differences)
+        but = f"; {unknown} of what they left {'is' if unknown == 1 else 'are'} not comparable" if unknown else ""
+        if odd:
+            return f"{many}, {count - odd} identical and {odd} within tolerance{but}"
+        return f"{many} identical{but}"
     same = sum(one.verdict in (IDENTICAL, TOLERANCE) for one in found.cells)
     why = next((cause.what for one in found.cells for cause in one.causes), "")
     return f"{same} of {many} the same; cell {first.cell} is the first that differs" + (f": {why}" if why else "")

@@ -176,7 +176,7 @@ class Keeping:
         self._open.add(number)
         self.nodes[number] = keeper(self, value)
         if _is_copied(value):
-            self._copied.extend((number, stretch) for stretch in holdings(value).lent)
+            self._copied.extend((number, stretch) for stretch in holdings(value).frozen)
         self._open.discard(number)
         if self.programs:
             self._holding.add(number)

@@ -275,7 +275,7 @@ class _Walk:
         for column in getattr(value, "columns", None) or [value]:
             chunks = getattr(column, "chunks", None) or [column]
             self.told.append([len(chunk) if hasattr(chunk, "__len__") else 0 for chunk in chunks])
-        self.told += [_Frozen(*one) for one in sorted(holdings(value).lent)]
+        self.told += [_Frozen(*one) for one in sorted(holdings(value).frozen)]
 
     def polars(self, value: Any) -> None:
         polars: Any = sys.modules["polars"]
@@ -283,7 +283,7 @@ class _Walk:
             self.told.append([int(one) for one in value.n_chunks("all")])
         elif isinstance(value, polars.Series):
             self.told.append(value.n_chunks())
-        self.told += [_Frozen(*one) for one in sorted(holdings(value).lent)]
+        self.told += [_Frozen(*one) for one in sorted(holdings(value).frozen)]
 
     def tensor(self, value: Any) -> None:
         torch: Any = sys.modules["torch"]
