@@ -72,8 +72,8 @@ from jupyter_mlops.records.spelling import (
 
 __all__ = [
     "DELETED", "FORMAT", "KINDS", "Artifact", "CellEnded", "CellLogged", "CellRun", "CellSettled", "CellStarted",
-    "CheckResult", "Checkpoint", "CodeState", "Digest", "Envelope", "Environment", "Erased", "Gap", "JournalOpened", "JournalSealed",
-    "Line", "ModelVersion", "Package", "Policy", "Record", "RecordInvalid", "Run", "RunEnded", "RunStarted", "Ticket",
-    "Transition", "as_digest", "commitment", "decode", "digest_of", "encode", "erase_fields", "now", "plain",
-    "read_envelope", "read_line", "read_payload", "short", "unplain", "write_line",
+    "CheckResult", "Checkpoint", "CodeState", "Digest", "Envelope", "Environment", "Erased", "Gap", "JournalOpened",
+    "JournalSealed", "Line", "ModelVersion", "Package", "Policy", "Record", "RecordInvalid", "Run", "RunEnded",
+    "RunStarted", "Ticket", "Transition", "as_digest", "commitment", "decode", "digest_of", "encode", "erase_fields",
+    "now", "plain", "read_envelope", "read_line", "read_payload", "short", "unplain", "write_line",
 ]  # fmt: skip
