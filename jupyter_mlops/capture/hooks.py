@@ -420,19 +420,21 @@ class Hooks:
             found.append(file)
         return found
 
-    def put_back(self, source: str, cell: str, bind: Callable[[Digest], CellEnded]) -> tuple[Digest, CellEnded]:
+    def put_back(
+        self, source: str, text: str, cell: str, bind: Callable[[Digest], CellEnded]
+    ) -> tuple[Digest, CellEnded]:
         """Have a cell on record, and among what the shell remembers, that is not run.
 
         Parameters
         ----------
-        source, cell
-            Its text and its id in the notebook.
+        source, text, cell
+            Its text, that text as the shell transforms it, and its id in the notebook.
         bind
             Does what the cell would have done, given the cell run's name, and says what that is.
         """
         session, shell = self.session, self.shell
         with self._lock, _InterruptsHeld(None, None):
-            shell.history_manager.store_inputs(shell.execution_count, self._transformed_text(source), source)
+            shell.history_manager.store_inputs(shell.execution_count, text, source)
             shell.execution_count += 1
             one = Open(types.SimpleNamespace(raw_cell=source, cell_id=cell), threading.get_ident())
             self._ready()
@@ -447,9 +449,6 @@ class Hooks:
                 CELL.set(None)
             session.write(ended)
             return one.digest, ended
-
-    def _transformed_text(self, source: str) -> str:
-        return self._transformed(types.SimpleNamespace(raw_cell=source))
 
     def _look_up(self, digest: Digest, deadline: float) -> Digest | None:
         """Who wrote a content in another session; asked once per content, while there is time."""

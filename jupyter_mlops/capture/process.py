@@ -133,8 +133,8 @@ def moment(variables: Iterable[tuple[str, str]]) -> dict[str, Any]:
         "warned": {
             name: len(registry)
             for name, one in list(sys.modules.items())
-            if type(one) is types.ModuleType and name not in ("__main__", "__mp_main__")
-            and type(registry := module_dict(one).get("__warningregistry__")) is dict
+            if type(one) is types.ModuleType and "__warningregistry__" in (held := module_dict(one))
+            and type(registry := held["__warningregistry__"]) is dict and name not in ("__main__", "__mp_main__")
         },
     }  # fmt: skip
 
@@ -183,6 +183,15 @@ def file_of(name: str) -> str | None:
     if known not in _files:
         _files[known] = _file_of(one)
     return _files[known]
+
+
+def local() -> list[str]:
+    """The loaded modules that have such a file: asked before each cell, of all that there are."""
+    known, unknown = _files, ""  # no path is empty
+    return [
+        name for name, one in list(sys.modules.items())
+        if (known.get((name, id(one)), unknown) is not None) and file_of(name) is not None
+    ]  # fmt: skip
 
 
 def _file_of(one: types.ModuleType) -> str | None:
@@ -264,7 +273,8 @@ def generator_marks() -> dict[str, str]:
 
 def _plain(state: Any) -> Any:
     if type(state) in (tuple, list):
-        return [_plain(one) for one in state]
+        # the six hundred numbers of a Mersenne Twister among them
+        return list(state) if set(map(type, state)) == {int} else [_plain(one) for one in state]
     return state.tobytes() if hasattr(state, "tobytes") else state
 
 

@@ -20,10 +20,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
 from typing import Any, Final
+
+import msgspec
 
 from jupyter_mlops.environment import machine
 from jupyter_mlops.records import Environment, Gap, Package
@@ -55,8 +56,7 @@ def canonical(name: str) -> str:
 # -- distributions ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Distribution:
+class _Distribution(msgspec.Struct, frozen=True):
     name: str
     version: str
     path: str
@@ -493,8 +493,7 @@ def _narrowed(module: str, candidates: list[_Distribution]) -> list[_Distributio
 # -- differences -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentDiff:
+class EnvironmentDiff(msgspec.Struct, frozen=True):
     """How two environments differ; false when they do not.
 
     Attributes

@@ -9,9 +9,10 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from jupyter_mlops.git.program import GitFailed, command, run_git
 from jupyter_mlops.records import Artifact, CodeState, Digest, Gap
@@ -32,8 +33,7 @@ _CREDENTIALS: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TreeFile:
+class TreeFile(msgspec.Struct, frozen=True):
     """A file of a commit: its path below the repository's root, git's mode, the name of its bytes, their count."""
 
     path: str
@@ -42,8 +42,7 @@ class TreeFile:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(msgspec.Struct, frozen=True, eq=False):
     """A git repository, found without running anything.
 
     Attributes
@@ -60,7 +59,7 @@ class Repository:
     git_dir: Path
     common_dir: Path
     bare: bool = False
-    _seen: dict[str, tuple[tuple[int, ...], Artifact]] = field(default_factory=dict, compare=False, repr=False)
+    _seen: dict[str, tuple[tuple[int, ...], Artifact]] = msgspec.field(default_factory=dict)
 
     @classmethod
     def find(cls, path: Path) -> Repository | None:
@@ -318,8 +317,7 @@ def _remote(config: dict[str, str], branch: str) -> str:
 # -- what is not committed -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Status:
+class _Status(msgspec.Struct, frozen=True):
     commit: str
     branch: str
     paths: list[tuple[str, str]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -64,19 +64,26 @@ class _Field(NamedTuple):
 
 
 _REFS, _OPEN, _FREE = range(3)
-_FIELDS: Final[Mapping[type[Record], tuple[_Field, ...]]] = {
-    kind: tuple(
-        _Field(
-            default := field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
-            type(default),
-            _REFS if field.name in kind.BUILDS_ON else _OPEN if field.name in kind.OPEN else _FREE,
-            field.name.encode(),
-            f'"{field.name}":',
+
+
+class _Fields(dict[type[Record], tuple[_Field, ...]]):
+    """The fields of each kind of record, looked at when the first of its kind is written: most writers have few."""
+
+    def __missing__(self, kind: type[Record]) -> tuple[_Field, ...]:
+        found = self[kind] = tuple(
+            _Field(
+                default := field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
+                type(default),
+                _REFS if field.name in kind.BUILDS_ON else _OPEN if field.name in kind.OPEN else _FREE,
+                field.name.encode(),
+                f'"{field.name}":',
+            )
+            for field in msgspec.structs.fields(kind)
         )
-        for field in msgspec.structs.fields(kind)
-    )
-    for kind in KINDS.values()
-}
+        return found
+
+
+_FIELDS: Final = _Fields()
 _BEGIN: Final = {kind: b'{"v":%d,"kind":"%b","time":"' % (FORMAT, kind.KIND.encode()) for kind in KINDS.values()}
 _SALT: Final = 16
 

@@ -86,7 +86,7 @@ class Recall:
         if sys.flags.hash_randomization and not self.session.project.environ.get("PYTHONHASHSEED", "").isdigit():
             return "the hash seed is another in each process"
         for source in cells:
-            code = self._compiled(source)
+            code = _compiled(self._transformed(source))
             if code is None:
                 continue
             named = named_in(code)
@@ -103,15 +103,6 @@ class Recall:
             return str(self.hooks.shell.transform_cell(source))
         except Exception:  # noqa: BLE001 - not even the shell can read it: it will say so itself
             return source
-
-    def _compiled(self, source: str) -> types.CodeType | None:
-        try:
-            found: types.CodeType = compile(
-                self._transformed(source), "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
-            )
-            return found
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
 
     def consult(self, source: str, cell: str = "") -> dict[str, Any]:
         """Recall a cell, or say why it has to run.
@@ -135,7 +126,7 @@ class Recall:
         self._before.append(source)
         self._asked = self._ran = self._lay = None
         modules = frozenset(sys.modules)
-        states = {name: process.state_of(name) for name in modules if process.file_of(name)}
+        states = {name: process.state_of(name) for name in process.local()}
         generators = {name: process.digest(state) for name, state in process.generator_marks().items()}
         moment, began = process.moment(self.ground.variables().items()), time.perf_counter()
         text = self._transformed(source)
@@ -147,9 +138,9 @@ class Recall:
             why = self._nothing
             if not why:
                 try:
-                    self._permitted(source, names, before)
+                    self._permitted(text, names, before)
                     key = self._key_of(source, before)
-                    return self._recalled(source, cell, names, before, key)
+                    return self._recalled(source, text, cell, names, before, key)
                 except Again as reason:
                     why = str(reason)
                 except (NotKept, OverBudget) as reason:
@@ -166,7 +157,7 @@ class Recall:
         )  # fmt: skip
         return {"why": why}
 
-    def _permitted(self, source: str, names: CellNames, before: Before) -> None:
+    def _permitted(self, text: str, names: CellNames, before: Before) -> None:
         """See that a cell does nothing, as far as its code says, that cannot be put back.
 
         Raises
@@ -174,7 +165,7 @@ class Recall:
         Again
             It does.
         """
-        code = self._compiled(source)
+        code = _compiled(text)
         if code is None or names.syntax_error:
             raise Again("it is no Python")
         if names.opaque:
@@ -233,7 +224,9 @@ class Recall:
         ]  # fmt: skip
         return digest_of(encode(said, sort=True))
 
-    def _recalled(self, source: str, cell: str, names: CellNames, before: Before, key: Digest) -> dict[str, Any]:
+    def _recalled(
+        self, source: str, text: str, cell: str, names: CellNames, before: Before, key: Digest
+    ) -> dict[str, Any]:
         """Put back what an earlier run did, the newest that fits.
 
         Raises
@@ -256,7 +249,7 @@ class Recall:
             try:
                 entry = self._entry(kept.facts)
                 made, states = self._fitting.fits(entry)
-                return self._put_back(source, cell, names, before, key, kept.facts, entry, run, made, states)
+                return self._put_back(source, text, cell, names, before, key, kept.facts, entry, run, made, states)
             except Again as reason:
                 why = str(reason)
         raise Again(why)
@@ -271,8 +264,8 @@ class Recall:
         return entry
 
     def _put_back(
-        self, source: str, cell: str, names: CellNames, before: Before, key: Digest, facts: Digest, entry: Entry,
-        run: CellRun, made: dict[str, Any], states: dict[str, Any],
+        self, source: str, text: str, cell: str, names: CellNames, before: Before, key: Digest, facts: Digest,
+        entry: Entry, run: CellRun, made: dict[str, Any], states: dict[str, Any],
     ) -> dict[str, Any]:  # fmt: skip
         session, space = self.session, self.ground.space
         began = time.perf_counter()
@@ -298,7 +291,7 @@ class Recall:
             moved = session.generators.moved(names) if session.generators is not None else {}
             return self._ended(cell_run, entry, run, before, [one for one in outputs if one is not None], moved, began)
 
-        digest, ended = self.hooks.put_back(source, cell, bind)
+        digest, ended = self.hooks.put_back(source, text, cell, bind)
         for line in run.logged:
             self._log(line, digest)
         self._name_cells()
@@ -392,6 +385,15 @@ class Recall:
             )
         )
         return {"why": reason} if reason else {"kept": facts}
+
+
+def _compiled(text: str) -> types.CodeType | None:
+    """The code of a cell, given as the shell transforms it; None where it is no Python."""
+    try:
+        found: types.CodeType = compile(text, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        return found
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -69,7 +69,7 @@ class Fitting:
         for name in entry.missing:
             if _may_be_found(name):
                 raise Again(f"the module {name} was not there, and may be there now")
-        now_states = process.generator_marks()
+        now_states = process.generator_marks() if entry.drew else {}
         for name, state in entry.drew.items():
             if name not in now_states or process.digest(now_states[name]) != state:
                 raise Again(f"the generator {name} stands elsewhere")
