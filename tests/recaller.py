@@ -65,8 +65,12 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
         random.random(), np.random.rand()
     recalled, why = [], {}
     failed: list[Any] = []
+    ahead: list[dict[str, Any]] = []
     for place, source in enumerate(cells):
-        said = say(do="consult", source=source, cell=f"c{place}") if job.get("cache", True) else {}
+        if job.get("cache", True) and not ahead:
+            asked = [{"source": text, "cell": f"c{number}"} for number, text in enumerate(cells)][place:]
+            ahead = say(do="consult", cells=asked)["told"]
+        said = ahead.pop(0) if ahead else {}
         if "recalled" in said:
             recalled.append(place)
             told.append(one.store.get(said["shown"]).decode())

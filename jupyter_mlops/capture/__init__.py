@@ -102,13 +102,13 @@ def recalling(request: str) -> str:
     Parameters
     ----------
     request
-        JSON: ``do`` is ``begin`` (with ``cells``, all sources in order), ``consult`` (with ``source`` and ``cell``)
-        before a cell, or ``keep`` (with ``shown`` or ``why``) after it.
+        JSON: ``do`` is ``begin`` (with ``cells``, all sources in order), ``consult`` before a cell (with ``cells``: the
+        ``source`` and ``cell`` of it and of those after it), or ``keep`` (with ``shown`` or ``why``) after it.
 
     Returns
     -------
     str
-        JSON; ``why`` where the cell has to run, or was not kept.
+        JSON; ``told`` of each cell that was come to; ``why`` where a cell has to run, or was not kept.
     """
     one = session()
     try:
@@ -124,7 +124,8 @@ def recalling(request: str) -> str:
         if one.recall is None:
             return json.dumps({"why": "this kernel keeps no cells"})
         if said["do"] == "consult":
-            return json.dumps(one.recall.consult(said["source"], said["cell"]))
+            cells = [(asked["source"], asked["cell"]) for asked in said["cells"]]
+            return json.dumps({"told": one.recall.consult_all(cells)})
         return json.dumps(one.recall.keep(said.get("shown"), said.get("why", "")))
     except Exception as error:  # noqa: BLE001 - whatever is wrong here, the cell is run as it would be without us
         if one is not None:

@@ -13,6 +13,7 @@ from jupyter_mlops.pipelines.asking import GRACE, TICK, Asking, has_code
 from jupyter_mlops.pipelines.job import CellFailure, Job
 from jupyter_mlops.pipelines.kernel import kill
 from jupyter_mlops.pipelines.parameters import INJECTED_TAG, tags_of
+from jupyter_mlops.pipelines.recalling import AHEAD
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,7 +51,8 @@ class Cells:
         for index, cell in enumerate(self.nb.cells):
             if cell.cell_type == "markdown":
                 heading = _heading(cell.source) or heading
-            if self.job.stop.signum:
+            # What the kernel has put back already is on record, and belongs on the page.
+            if self.job.stop.signum and not (self.job.recalling and self.job.recalling.next_is_back):
                 break
             try:
                 self.books.cell_start(cell, index)
@@ -84,7 +86,7 @@ class Cells:
         code = has_code(cell)
         asks = self.job.secrets if INJECTED_TAG in tags_of(cell) else {}
         recalling = self.job.recalling if code and not asks else None
-        if recalling is not None and await recalling.consult(cell, index + 1):
+        if recalling is not None and await recalling.consult(self._from(index), index + 1):
             self.job.cells += 1
             return True
         self.client.kc.session.metadata = {"cellId": cell.get("id", "")}
@@ -113,6 +115,16 @@ class Cells:
             if not task.done():
                 task.cancel()
         return True
+
+    def _from(self, index: int) -> list[Any]:
+        """A cell and the next ones that a kernel may recall, up to one that is given secrets."""
+        found = []
+        for cell in self.nb.cells[index : index + AHEAD]:
+            if self.job.secrets and INJECTED_TAG in tags_of(cell):
+                break
+            if has_code(cell):
+                found.append(cell)
+        return found
 
     async def _wait(self, task: asyncio.Future[Any]) -> str:
         """Wait for a cell while keeping the file fresh; why it must end, if it must."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from jupyter_mlops.records import Digest, as_digest
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _LARGEST: Final = 64 << 20
 """Characters of outputs; a cell that shows more is run."""
+AHEAD: Final = 64
+"""Cells that the kernel is asked about in one request at most."""
+_NO_ANSWER: Final = "the kernel gave no answer"
 _CALL: Final = "__import__('jupyter_mlops.capture', fromlist=['recalling']).recalling({request!r})"
 
 
@@ -39,14 +42,33 @@ class Recalling:
         """The places of cells that were recalled."""
         self.again: list[tuple[int, str]] = []
         """The places of cells that ran, and why each did."""
+        self._told: list[dict[str, Any]] = []  # of the next cells, in order
+        self._many = 1
 
     async def begin(self, cells: list[str]) -> str:
         """Have the kernel keep its cells; why it does not, or empty."""
         return str((await self._say({"do": "begin", "cells": cells})).get("why", ""))
 
-    async def consult(self, cell: Any, place: int) -> bool:
-        """Put back what a cell shows, if the kernel recalled it."""
-        said = await self._say({"do": "consult", "source": cell.source, "cell": cell.get("id", "")})
+    async def consult(self, cells: Sequence[Any], place: int) -> bool:
+        """Put back what a cell shows, if the kernel recalled it.
+
+        As long as cells are recalled, the kernel is asked about more and more of them in one request: it recalls them
+        one after the other, until one has to run.
+
+        Parameters
+        ----------
+        cells
+            The cell, and those that are asked about after it.
+        place
+            The cell's place, from 1.
+        """
+        cell = cells[0]
+        if not self._told:
+            asked = [{"source": one.source, "cell": one.get("id", "")} for one in cells[: self._many]]
+            answer = await self._say({"do": "consult", "cells": asked})
+            self._told = answer.get("told") or [answer]
+        said = self._told.pop(0)
+        self._many = min(2 * self._many, AHEAD) if "recalled" in said else 1
         if "recalled" not in said:
             self.again.append((place, str(said.get("why", ""))))
             return False
@@ -61,6 +83,11 @@ class Recalling:
         cell.metadata["mlops"] = {"recalled": said["recalled"]}
         self.recalled.append(place)
         return True
+
+    @property
+    def next_is_back(self) -> bool:
+        """Whether the kernel has recalled the next cell already, and is not to be asked."""
+        return bool(self._told) and "recalled" in self._told[0]
 
     async def keep(self, cell: Any) -> None:
         """Have the cell kept that has just run, with what it shows."""
@@ -80,7 +107,7 @@ class Recalling:
         try:
             found = json.loads(ast.literal_eval(answer))
         except (ValueError, SyntaxError, TypeError):
-            return {"why": "the kernel gave no answer"}
+            return {"why": _NO_ANSWER}
         return found if isinstance(found, dict) else {}
 
 

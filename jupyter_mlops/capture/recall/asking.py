@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 PATIENCE: Final = 60.0
 """Seconds that fingerprints may take where cells are kept: without one a cell cannot be recalled."""
 _TRIED: Final = 5
+_AT_A_TIME: Final = 0.25  # seconds after which whoever asks about several cells is told of those that are back
 _ALLOWED: Final = frozenset({"log_metric", "log_metrics", "log_param", "log_params", "set_tag", "log_artifact"})
 
 
@@ -103,6 +104,26 @@ class Recall:
             return str(self.hooks.shell.transform_cell(source))
         except Exception:  # noqa: BLE001 - not even the shell can read it: it will say so itself
             return source
+
+    def consult_all(self, cells: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Recall cells, given by source and id, one after the other, until one has to run or time has passed.
+
+        Returns
+        -------
+        list
+            What `consult` says of each that was come to.
+        """
+        told: list[dict[str, Any]] = []
+        ends = time.monotonic() + _AT_A_TIME
+        for source, cell in cells:
+            try:
+                told.append(self.consult(source, cell))
+            except Exception as error:  # noqa: BLE001 - that cell is run as it would be without us; those before it stand
+                self.session.failed("recall", error)
+                told.append({"why": f"recalling failed ({type(error).__name__})"})
+            if "recalled" not in told[-1] or time.monotonic() > ends:
+                break
+        return told
 
     def consult(self, source: str, cell: str = "") -> dict[str, Any]:
         """Recall a cell, or say why it has to run.
