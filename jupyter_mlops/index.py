@@ -42,6 +42,8 @@ _MEMORY: Final = Path(":memory:")
 _PATIENCE: Final = 20.0  # seconds to wait for another process that brings the index up to date
 _BELIEVED: Final = 3600.0  # seconds that a stamp stands for the bytes: a medium decays without telling the file system
 SCHEMA: Final = 5
+CUT: Final = "the last line is cut short"
+"""What is noted of a file whose writer was killed, or writes just now: nothing is damaged."""
 _PARTS: Final = ("index.sqlite", "index.sqlite-journal", "index.sum", "index.sum.new")
 _TABLES: Final = """
 create table files (id integer primary key, name text unique, inode integer, size integer, changed integer,
@@ -474,7 +476,7 @@ class _Reader:
         try:
             for at, raw in raw_lines(path, self.offset):
                 if not raw.endswith(b"\n"):
-                    self.note, self.torn = "the last line is cut short", True
+                    self.note, self.torn = CUT, True
                     return
                 self._take(at, raw, journal=journal)
                 self.offset = at + len(raw)

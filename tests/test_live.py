@@ -14,6 +14,8 @@ from jupyter_mlops.capture.live import PROTOCOL, TARGET
 
 COMM = "jupyter_mlops.live"
 
+NO_MODELS = {"models": [], "demands": {"register": [], "approve": [], "promote": {}, "rollback": {}}}
+
 
 class Listener:
     """A page: opens the comm, and hears what the kernel says on it."""
@@ -116,6 +118,25 @@ def test_hello_opens_no_store(start: Callable[..., Kernel], project_folder: Path
     assert not list((project_folder / ".mlops" / "journal").glob("*.jsonl"))
 
 
+def test_a_page_is_told_that_cells_are_not_recorded_and_that_they_are_again(kernel: Kernel) -> None:
+    page = Listener(kernel)
+
+    def greeted() -> dict[str, Any]:
+        while (told := page.hear())["kind"] != "hello":
+            pass
+        return told
+
+    assert greeted()["recording"] is True
+    for cell in ("%mlops off", "unseen = 1"):
+        kernel.send(cell)
+    told = greeted()
+    assert (told["recording"], told["off"]) == (False, "")  # somebody paused it: nothing is wrong
+    for cell in ("%mlops on", "seen = 1"):
+        kernel.send(cell)
+    while greeted()["recording"] is not True:  # one may be of the cell that turned it on
+        pass
+
+
 def test_unloading_closes_the_comm(kernel: Kernel) -> None:
     page = Listener(kernel)
     page.hear()
@@ -165,7 +186,7 @@ def test_a_kernel_answers_of_its_own_record_what_a_server_would(
     status, cell = ask(page, f"cell-runs/{rows['rows'][1]['id']}")
     assert (status, cell["source"], [one["name"] for one in cell["outputs"]]) == (200, "value = 1", ["value"])
     assert [one["kind"] for one in cell["outputs"]] == ["variable"]
-    assert (ask(page, "models")[1], ask(page, "runs")[1]["runs"][0]["status"]) == ({"models": []}, "running")
+    assert (ask(page, "models")[1], ask(page, "runs")[1]["runs"][0]["status"]) == (NO_MODELS, "running")
     kernel.no_errors()
 
 
@@ -182,7 +203,7 @@ def test_what_is_no_question_is_refused_or_not_answered(start: Callable[..., Ker
     assert ask(page, f"cell-runs/blake3:{'0' * 64}")[0] == 404
     for wrong in (5, {}, {"id": 1, "what": "models"}, {"id": "x" * 200, "what": "models"}, {"id": "a", "what": []}):
         page.send("comm_msg", data={"ask": wrong})
-    assert ask(page, "models") == (200, {"models": []})
+    assert ask(page, "models") == (200, NO_MODELS)
     kernel.no_errors()
 
 

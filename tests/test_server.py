@@ -691,6 +691,32 @@ def test_an_index_or_journal_full_of_rubbish_is_answered_and_the_rest_is_read(la
     (folder / "journal" / "bad.jsonl").write_bytes(os.urandom(5000))
     status, answer = lab.ask(API + "cell-runs", path="rubbish/a.ipynb")
     assert (status, answer["total"]) == (200, 2)
+    said = lab.ask(API + "overview", path="rubbish")[1]["problems"]
+    assert said[0].startswith("journal/bad.jsonl is damaged after byte 0, and what follows there is not read")
+    assert said[1:] == ["mlops fsck says more of it"]
+    (folder / "journal" / "torn.jsonl").write_bytes(b'{"a": ')  # as a writer that was killed leaves it
+    for number in range(5):
+        (folder / "journal" / f"worse{number}.jsonl").write_bytes(b"{}\n")
+    said = lab.ask(API + "overview", path="rubbish")[1]["problems"]
+    assert said[3:] == ["3 more files are damaged", "mlops fsck says more of it"]
+    assert lab.ask(API + "cell-runs", path="rubbish/a.ipynb")[1]["total"] == 2
+
+
+def test_cell_runs_that_are_damaged_are_left_out_and_said(lab: Lab) -> None:
+    folder = lab.root / "flipped" / ".mlops"
+    with Store.create(folder) as store:
+        write_run(store, "a.ipynb", 3)
+    assert lab.ask(API + "overview", path="flipped/a.ipynb")[1]["problems"] == []
+    (journal,) = (folder / "journal").iterdir()
+    journal.write_bytes(journal.read_bytes().replace(b"load(1)", b"load(7)"))
+    found = lab.ask(API + "cell-runs", path="flipped/a.ipynb")[1]
+    assert ([row["position"] for row in found["rows"]], found["total"]) == ([2, 0], 3)
+    assert lab.ask(API + "overview", path="flipped/a.ipynb")[1]["problems"] == [
+        "1 cell run is damaged and not shown", "mlops fsck says more of it",
+    ]  # fmt: skip
+    journal.write_bytes(journal.read_bytes().replace(b"load(7)", b"load(1)"))
+    assert len(lab.ask(API + "cell-runs", path="flipped/a.ipynb")[1]["rows"]) == 3
+    assert lab.ask(API + "overview", path="flipped/a.ipynb")[1]["problems"] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads who holds a lock")

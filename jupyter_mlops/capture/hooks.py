@@ -131,6 +131,7 @@ class Hooks:
         with _InterruptsHeld(lambda: key in self._begun, self._events), _Guard(self.session, "pre_run_cell"):
             if not self.session.recording:
                 self.session.missed += 1
+                self.live.missed()
                 return
             with self._lock:
                 self._start(info, began)

@@ -136,6 +136,7 @@ class Live:
         self._lock = threading.Lock()
         self._manager: Any = None
         self._pid = os.getpid()
+        self._recording = True  # as pages were last told
         self.answer: Answer | None = None
         """Answers what pages ask of the record."""
         self._questions: queue.Queue[tuple[str, str, dict[str, str]] | None] = queue.Queue(_QUESTIONS)
@@ -174,8 +175,15 @@ class Live:
         """Whether anybody listens: asked before anything is done."""
         return bool(self._comms)
 
+    def missed(self) -> None:
+        """A cell began and is not recorded: pages are told why, since recording may have ended after they came."""
+        if self.listened_to:
+            self._put(self._hello)
+
     def began(self, digest: Digest, time: str, started: CellStarted) -> None:
         """A cell began."""
+        if not self._recording:
+            self._put(self._hello)  # it goes on
         self._put(lambda: _event("began", _row(digest, time, started, None, "running", (), (), {})))
 
     def ended(self, digest: Digest, time: str, started: CellStarted, ended: CellEnded) -> None:
@@ -215,9 +223,10 @@ class Live:
         from jupyter_mlops import __version__
 
         run, store = self.session.begun
+        self._recording = self.session.recording
         return {
-            "kind": "hello", "version": __version__, "protocol": PROTOCOL, "recording": self.session.recording,
-            "run": run, "store": store, "answers": self.answer is not None,
+            "kind": "hello", "version": __version__, "protocol": PROTOCOL, "recording": self._recording,
+            "off": self.session.off, "run": run, "store": store, "answers": self.answer is not None,
         }  # fmt: skip
 
     # -- what pages ask ----------------------------------------------------------------------------------------------

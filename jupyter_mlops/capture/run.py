@@ -264,6 +264,11 @@ class Session:
             return True
         return False
 
+    @property
+    def off(self) -> str:
+        """Why recording turned itself off; empty where it did not."""
+        return self._off
+
     def failed(self, where: str, error: BaseException, *, breaks: bool = True) -> None:
         """Note an error of ours; after `BREAKS_AFTER` that count, recording turns itself off. Never raises."""
         try:

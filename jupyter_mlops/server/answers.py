@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ PAGE: Final = 200
 """The most items of one answer."""
 RUNS: Final = 1000
 """The most runs of one answer."""
+_SAID: Final = 3  # damaged files that are named
 _CHUNK: Final = 400
 _CELLS: Final = 2000  # cells of one notebook whose last run is told
 _LOOK: Final = 0.5  # seconds that one answer may search; it then says where to go on
@@ -245,6 +246,7 @@ class Reading:
         self._known: OrderedDict[Digest, _Known] = OrderedDict()
         self._lock = threading.Lock()
         self._triggers: dict[Digest, str] = {}
+        self._lost: set[Digest] = set()  # cell runs that were to be shown and could not be read
         self._standing = threading.Lock()
 
     # -- cell runs ---------------------------------------------------------------------------------------------------
@@ -253,10 +255,14 @@ class Reading:
         """What there is for a notebook."""
         mark = self.store.mark()
         own = self.store.cell_run_count(notebook=notebook) if notebook else 0
+        unread = self.store.unread()
+        said = [*unread[:_SAID], *([f"{len(unread) - _SAID} more files are damaged"] if len(unread) > _SAID else [])]
+        if lost := len(self._lost):
+            said.append(f"{lost} cell run{'s are' if lost > 1 else ' is'} damaged and not shown")
         return Overview(
             version=__version__, protocol=PROTOCOL, store=self.store.id, root=self.root, notebook=notebook,
             cell_runs=own, others=self.store.counts().get("cell.started", 0) - own, mark=mark,
-            problems=list(self.store.problems),
+            problems=[*self.store.problems, *said, *(["mlops fsck says more of it"] if said else [])],
         )  # fmt: skip
 
     def rows(
@@ -304,13 +310,21 @@ class Reading:
     def cells(self, notebook: str) -> Cells:
         """The last cell run of each cell of a notebook."""
         mark = self.store.mark()
-        runs = self.store.cell_runs_named(self.store.last_of_cells(notebook)[-_CELLS:])
+        runs = self._readable(self.store.last_of_cells(notebook)[-_CELLS:])
         return Cells(rows=[row_of(one, trigger=self._trigger(one.started.run)) for one in runs], mark=mark)
 
     def _rows(self, places: Mapping[Digest, int]) -> list[Row]:
         """Rows with their numbers, newest first; the oldest is given first."""
-        runs = self.store.cell_runs_named(places)
+        runs = self._readable(places)
         return [row_of(one, trigger=self._trigger(one.started.run), position=places[one.id]) for one in runs][::-1]
+
+    def _readable(self, names: Collection[Digest]) -> list[CellRun]:
+        """Cell runs by their names; of what can not be read it is known then."""
+        runs = self.store.cell_runs_named(names)
+        read = {run.id for run in runs}
+        with self._lock:
+            self._lost = (self._lost - read) | {name for name in names if name not in read}
+        return runs
 
     def _search_texts(self, names: Sequence[Digest]) -> dict[Digest, _Known]:
         """What can be searched of cell runs; read anew where lines have come since."""

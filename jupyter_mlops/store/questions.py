@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from jupyter_mlops.errors import MlopsError
-from jupyter_mlops.index import Index, key, unkey
+from jupyter_mlops.index import CUT, Index, key, unkey
 from jupyter_mlops.journal import PASSING, alive
 from jupyter_mlops.objects import OBJECT, names
 from jupyter_mlops.records import (
@@ -225,6 +225,13 @@ class Questions:
         """A text that is another one as soon as there is a line more, or less."""
         (facts,) = self._index.ask("select count(*), total(size), max(changed) from files")
         return "-".join(str(int(fact or 0)) for fact in facts)
+
+    def unread(self) -> list[str]:
+        """What can not be read of the files, in words: where each is damaged, and that what follows there is lost."""
+        return [
+            f"{name} is damaged after byte {at:,}, and what follows there is not read ({note[:200]})"
+            for name, at, note in self._index.notes() if note != CUT
+        ]  # fmt: skip
 
     def run(self, digest: Digest) -> Run:
         """A run, put together from its lines.

@@ -19,6 +19,8 @@ export interface IHello {
   version: string;
   protocol: number;
   recording: boolean;
+  /** Why recording turned itself off, where it did. */
+  off: string;
   run: string | null;
   store: string;
   /** Whether it answers what is asked of its record. */
@@ -248,6 +250,7 @@ export class KernelLink implements IDisposable {
         version: data.version,
         protocol: Number(data.protocol),
         recording: data.recording === true,
+        off: typeof data.off === 'string' ? data.off : '',
         run: typeof data.run === 'string' ? data.run : null,
         store: typeof data.store === 'string' ? data.store : '',
         answers: data.answers === true

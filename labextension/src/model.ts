@@ -398,6 +398,7 @@ export class Book implements IDisposable {
       }
       const moved = anew || overview.mark !== this.overview?.mark;
       const first = this.overview === null;
+      const told = `${this.overview?.problems}` !== `${overview.problems}`;
       this.overview = overview;
       this.problem = null;
       if (first) {
@@ -405,6 +406,8 @@ export class Book implements IDisposable {
       }
       if (moved) {
         await this.reload(path);
+      } else if (told) {
+        this._changed.emit(); // what is damaged may be found only as it is read
       }
     } catch (error) {
       if (!(error instanceof Refused) || path !== this.path || this._isDisposed) {

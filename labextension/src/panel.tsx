@@ -280,7 +280,9 @@ export function recording(book: Book, trans: TranslationBundle): string {
   return hello
     ? hello.recording
       ? trans.__('recording')
-      : trans.__('paused')
+      : hello.off
+        ? trans.__('not recording')
+        : trans.__('paused')
     : book.link.silent
       ? trans.__('no answer yet')
       : trans.__('not recording');
@@ -315,6 +317,11 @@ function Notices({
         'The kernel, the server and this page are of different versions (%1), and may misread one another: install the same one in each, and reload.',
         versions.join(', ')
       )
+    );
+  }
+  if (book.link.hello?.off) {
+    said.push(
+      trans.__('This kernel has stopped recording, and runs on: %1', clean(book.link.hello.off))
     );
   }
   if (book.split === 'store') {

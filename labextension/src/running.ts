@@ -1,5 +1,10 @@
 /** The plugins that have something done: a notebook run from a form, a project made. They see the application. */
-import { ILayoutRestorer, JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
+import {
+  ILabShell,
+  ILayoutRestorer,
+  JupyterFrontEnd,
+  JupyterFrontEndPlugin
+} from '@jupyterlab/application';
 import { ICommandPalette, MainAreaWidget, Notification, WidgetTracker } from '@jupyterlab/apputils';
 import { ILauncher } from '@jupyterlab/launcher';
 import { INotebookTracker, NotebookPanel } from '@jupyterlab/notebook';
@@ -90,13 +95,14 @@ export const run: JupyterFrontEndPlugin<void> = {
   description: 'Runs a notebook from a form made of its parameters.',
   autoStart: true,
   requires: [INotebookTracker],
-  optional: [ITranslator, ICommandPalette, ILayoutRestorer],
+  optional: [ITranslator, ICommandPalette, ILayoutRestorer, ILabShell],
   activate: (
     app: JupyterFrontEnd,
     tracker: INotebookTracker,
     translator: ITranslator | null,
     palette: ICommandPalette | null,
-    restorer: ILayoutRestorer | null
+    restorer: ILayoutRestorer | null,
+    labShell: ILabShell | null
   ): void => {
     const trans = (translator ?? nullTranslator).load(NAMESPACE);
     const client = new Client(app.serviceManager.serverSettings);
@@ -113,7 +119,7 @@ export const run: JupyterFrontEndPlugin<void> = {
       const output = job.verb === 'run' ? placed(job, answer?.output) : null;
       const name = clean(form.content.model.path.split('/').pop() ?? '');
       if (form.isVisible) {
-        if (output && job.state === 'done') {
+        if (output && job.state === 'done' && labShell) {
           void desk.result(output, form.content.model.path, form.id);
         }
         return;
@@ -164,7 +170,11 @@ export const run: JupyterFrontEndPlugin<void> = {
         const beside = tracker.find(
           one => app.serviceManager.contents.localPath(one.context.path) === path
         );
-        app.shell.add(form, 'main', beside ? { mode: 'split-right', ref: beside.id } : {});
+        if (labShell) {
+          app.shell.add(form, 'main', beside ? { mode: 'split-right', ref: beside.id } : {});
+        } else {
+          app.shell.add(form, 'right', { rank: 401, type: 'Run' }); // Notebook shows its one notebook
+        }
         await forms.add(form);
         app.shell.activateById(form.id);
       }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import html
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from labs import REPOSITORY
+from labs import REPOSITORY, Lab
 from payloads import PAYLOADS
 from sklearn.linear_model import LogisticRegression
 
@@ -348,6 +349,100 @@ def test_a_store_that_breaks_stops_neither_running_nor_saving(desk: Desk) -> Non
     panel.get_by_text("has format 99").first.wait_for()
     desk.look("broken")
     assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_a_store_that_is_damaged_while_the_page_is_open_stops_nothing_and_is_said(desk: Desk) -> None:
+    desk.write("damaged.ipynb", load=LOAD, one="value = 1", two="print('still here', value)")
+    desk.open("damaged.ipynb")
+    panel = desk.record()
+    for cell in ("load", "one"):
+        desk.run(cell)
+    desk.wait(lambda: len(desk.titles()) == 2, "two rows")
+    (journal,) = (desk.folder / ".mlops" / "journal").glob("*.jsonl")
+
+    def change(what: bytes, to: bytes, at: int = 0) -> None:
+        """In the very file that the kernel writes."""
+        with journal.open("r+b") as file:
+            file.seek(journal.read_bytes().index(what, at))
+            file.write(to)
+
+    change(b"value = 1", b"value = 2")
+    panel.get_by_role("alert").get_by_text("1 cell run is damaged and not shown").wait_for()
+    change(b"{", b"?", at=journal.read_bytes().index(b"\n"))
+    panel.get_by_role("alert").get_by_text("is damaged after byte").wait_for()
+    panel.get_by_role("alert").get_by_text("mlops fsck says more of it").wait_for()
+    goes_on(desk, "two", "damaged.ipynb", "still here 1")
+    desk.look("damaged")
+    assert desk.violations() == []
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_a_store_that_can_only_be_read_stops_nothing_and_is_said(desk: Desk) -> None:
+    desk.write("sealed.ipynb", load=LOAD, one="value = 1", two="print('still here', value)")
+    fill(desk.folder, "sealed.ipynb", 3, lambda number: f"step_{number} = 1")
+    desk.open("sealed.ipynb")
+    panel = desk.record()
+    desk.wait(lambda: len(desk.titles()) == 3, "three rows")
+    store = desk.folder / ".mlops"
+    if os.geteuid() == 0:  # who may write everywhere: the file system itself has to refuse
+        for words in (["--bind"], ["-o", "remount,ro,bind"]):
+            done = subprocess.run(["mount", *words, str(store), str(store)], capture_output=True)
+            if done.returncode != 0:
+                pytest.skip("nothing can be mounted here")
+    else:
+        for folder in (store, *(one for one in store.rglob("*") if one.is_dir())):
+            folder.chmod(0o500)
+    try:
+        for cell in ("load", "one"):
+            desk.run(cell)
+        goes_on(desk, "two", "sealed.ipynb", "still here 1")
+        desk.run("one")  # it was tried three times
+        panel.get_by_role("alert").get_by_text("This kernel has stopped recording, and runs on").wait_for()
+        assert "Read-only file system" in panel.inner_text() or "Permission denied" in panel.inner_text()
+        desk.look("sealed")
+        assert desk.violations() == []
+    finally:
+        desk.page.goto("about:blank")
+        if os.geteuid() == 0:
+            subprocess.run(["umount", "-l", str(store)], check=True)
+        else:
+            for folder in (store, *(one for one in store.rglob("*") if one.is_dir())):
+                folder.chmod(0o700)
+    assert (desk.problems, desk.strays) == ([], [])
+
+
+def test_a_store_that_somebody_holds_locked_stops_nothing_and_is_said(
+    sit: Callable[..., Desk], extension: Path, tmp_path: Path
+) -> None:
+    lab = Lab(tmp_path, options=("--MlopsApp.patience=0.5",))
+    try:
+        desk = sit(lab)
+        desk.write("locked.ipynb", load=LOAD, one="value = 1", two="print('still here', value)")
+        desk.open("locked.ipynb")
+        panel = desk.record()
+        desk.run("load")
+        desk.wait(lambda: desk.titles() == [LOAD], "a row")
+        with (desk.folder / ".mlops" / "index.lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            panel.get_by_text("the record does not answer").first.wait_for()
+            desk.run("one")
+            goes_on(desk, "two", "locked.ipynb", "still here 1")
+            desk.look("locked")
+            desk.open("locked.ipynb", reset=False)  # Lab itself opens too
+        desk.record()
+        desk.wait(lambda: desk.titles() == ["print('still here', value)", "value = 1", LOAD], "all rows")
+        assert panel.get_by_role("alert").count() == 0
+        assert (desk.problems, desk.strays) == ([], [])
+    finally:
+        lab.stop()
+
+
+def goes_on(desk: Desk, cell: str, notebook: str, said: str) -> None:
+    """See that a cell is run and its notebook saved."""
+    desk.run(cell)
+    desk.page.locator(".jp-OutputArea-output", has_text=said).wait_for()
+    desk.command("docmanager:save")
+    assert said in (desk.folder / notebook).read_text()
 
 
 def test_a_server_without_the_extension_is_named_and_the_kernel_still_tells(desk: Desk) -> None:

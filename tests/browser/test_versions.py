@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -70,6 +71,47 @@ def test_a_notebook_is_recorded_and_shown(
     desk.look(f"version-{version}")
     desk.command("docmanager:save")
     assert "mlops-mark" not in (desk.folder / "story.ipynb").read_text()
+    # Notebook 7 itself has one of its own, with or without us.
+    assert ([one for one in desk.problems if "reading 'schema'" not in one], desk.strays) == ([], [])
+
+
+@pytest.mark.parametrize("served", ["notebook"], indirect=True)
+def test_in_notebook_a_form_runs_a_notebook_to_its_end_and_its_model_has_a_card(
+    served: Lab, sit: Callable[..., Desk]
+) -> None:
+    desk = sit(served)
+    fit = (
+        "from sklearn.linear_model import LogisticRegression\nfrom jupyter_mlops import log_metric\n"
+        "model = LogisticRegression(C=rate).fit([[0.0], [1.0]], [0, 1])\nlog_metric('twice', 2 * rate)"
+    )
+    path = desk.write("train.ipynb", parameters="rate: float = 1.0", fit=fit, keep="%mlops register model churn")
+    book = json.loads(path.read_text())
+    book["cells"][0]["metadata"]["tags"] = ["parameters"]
+    path.write_text(json.dumps(book))
+    desk.open("train.ipynb")
+    desk.command("jupyter-mlops:run")
+    form = desk.page.locator(".jp-mlops-run")
+    form.get_by_label("rate").fill("0.5")
+    form.get_by_text("mlops run -p rate 0.5 train.ipynb").wait_for()
+    assert desk.violations(".jp-mlops-run") == []
+    form.get_by_role("button", name="Run", exact=True).press("Enter")
+    form.get_by_role("status").get_by_text("Done").wait_for()
+    form.get_by_role("button", name="Open train.out.ipynb").wait_for()
+    desk.look("notebook-run")
+    assert desk.violations(".jp-mlops-run") == []
+    panel = desk.record()
+    panel.get_by_role("tab", name="Models").click()
+    panel.get_by_role("button", name="churn").click()
+    desk.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    panel.get_by_role("button", name="Copy card").click()
+    panel.get_by_text("The card is on the clipboard").wait_for()
+    card = desk.page.evaluate("navigator.clipboard.readText()")
+    assert card.startswith("# churn, version 1\n")
+    assert "| twice | 1 |" in card
+    desk.look("notebook-model")
+    assert desk.violations() == []
+    desk.command("jupyter-mlops:run")  # it is found again
+    form.get_by_role("status").get_by_text("Done").wait_for()
     # Notebook 7 itself has one of its own, with or without us.
     assert ([one for one in desk.problems if "reading 'schema'" not in one], desk.strays) == ([], [])
 
