@@ -10,6 +10,14 @@ import { clean, duration, flat, joined, moment, origin, short, state, when } fro
 
 const ROW = 28;
 const NAME = 104;
+/** Pixels of a character, of one in a heading, and beside a text; the least and most of a column that has no set width. */
+const CHARACTER = 7.6;
+const IN_HEADING = 8.8;
+const BESIDE = 22;
+const NARROWEST = 60;
+const WIDEST = 168;
+/** Runs whose values are looked at for the width of a column. */
+const LOOKED_AT = 200;
 const WIDTHS: Record<string, number> = {
   'fact:time': 96,
   'fact:status': 88,
@@ -55,6 +63,19 @@ function shown(run: MeasuredRun, column: IColumn, trans: TranslationBundle): str
   return value === undefined ? '' : flat(value);
 }
 
+/** As wide as what stands in it, within reason. */
+function widthOf(column: IColumn, runs: MeasuredRun[], trans: TranslationBundle): number {
+  if (column.id in WIDTHS) {
+    return WIDTHS[column.id];
+  }
+  const texts = runs.slice(0, LOOKED_AT).map(run => shown(run, column, trans));
+  const long = Math.max(
+    heading(column, trans).length * IN_HEADING,
+    ...texts.map(text => text.length * CHARACTER)
+  );
+  return Math.round(Math.max(NARROWEST, Math.min(WIDEST, long + BESIDE)));
+}
+
 interface IRunListProps {
   trans: TranslationBundle;
   runs: MeasuredRun[];
@@ -87,7 +108,10 @@ export function RunList(props: IRunListProps): JSX.Element {
   };
   const length = found.length;
   const list: IRows = useRows(length, ROW, ROW, press);
-  const template = [NAME, ...columns.map(one => WIDTHS[one.id] ?? (one.numeric ? 68 : 92))];
+  const template = React.useMemo(
+    () => [NAME, ...columns.map(one => widthOf(one, found, trans))],
+    [columns, found, trans]
+  );
   const grid = { gridTemplateColumns: template.map(width => `${width}px`).join(' ') };
   const width = template.reduce((sum, one) => sum + one, 0);
 

@@ -68,6 +68,7 @@ export function run(number: number, more: Partial<MeasuredRun> = {}): MeasuredRu
     status: 'done',
     seconds: number,
     user: 'alice',
+    on_behalf_of: '',
     parameters: {},
     tickets: [],
     error: '',

@@ -466,6 +466,8 @@ def test_the_panel_is_usable_by_keyboard_and_screen_reader_in_both_themes(desk: 
     desk.write("axe.ipynb", **{f"c{number}": f"step({number})" for number in range(20)})
     fill(desk.folder, "axe.ipynb", 60, lambda number: f"step_{number} = work({number})")
     desk.open("axe.ipynb")  # and wait: a notebook takes the focus as it opens
+    focused = "document.activeElement.closest('.jp-Notebook') !== null"
+    desk.wait(lambda: desk.page.evaluate(focused), "the notebook has the focus")
     desk.command("apputils:change-theme", theme=theme)
     desk.page.keyboard.press("Control+Alt+m")
     panel = desk.page.locator(".jp-mlops-panel")
