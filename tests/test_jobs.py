@@ -280,6 +280,17 @@ def test_words_of_an_order_are_never_options_and_paths_never_lead_out(lab: Lab) 
         ("init", "worded/.mlops", {"notebook": True}),
     ):  # fmt: skip
         assert lab.send(f"{API}jobs/{verb}", sent, path=path)[0] == 403, (verb, path)
+    # neither the project's settings nor what a link leads to is put out of force by a run's result
+    (folder / "pyproject.toml").write_text('[tool.jupyter-mlops.gates]\nproduction = ["auc>=0.9"]\n')
+    (folder / "link").symlink_to(lab.root.parent)
+    for output, parameters in (
+        ("worded/pyproject.toml", {}), ("worded/x.py", {}), ("worded/{name}/x.ipynb", {"name": "link"}),
+        ("worded/link/x.ipynb", {}),
+    ):  # fmt: skip
+        sent = {"parameters": parameters, "output": output}
+        assert lab.send(f"{API}jobs/run", sent, path="worded/--help.ipynb")[0] in (400, 403), output
+        assert lab.send(f"{API}parameters/run", sent, path="worded/--help.ipynb")[0] in (400, 403), output
+    assert "auc>=0.9" in (folder / "pyproject.toml").read_text()
     assert lab.send(f"{API}jobs/run", {"parameters": {}}, path="worded/none.ipynb")[0] == 404
     assert lab.send(f"{API}jobs/run", {"parameters": {"name": "a\0b"}}, path="worded/--help.ipynb")[0] == 400
 
@@ -434,6 +445,10 @@ def test_an_order_for_a_lock_or_an_environment_is_one_commands_words_and_replace
         "env", "create", "--kernel=mine", "--download", "--json", "--", "$(id) 3f", "env",
     ]  # fmt: skip
     assert words(verb="lock", output="a/pylock.toml", replace=True)[2] == "--output=pylock.toml"
+    (folder / "requirements.txt").symlink_to(tmp_path.parent / "theirs.txt")  # out of the server's folder
+    with pytest.raises(Outside):
+        words(verb="lock", output="a/pylock.y.toml", requirements=True, replace=True)
+    (folder / "requirements.txt").unlink()
     for refused in (
         {"verb": "lock", "output": "a/pylock.toml"}, {"verb": "create", "folder": "a/full"},
         {"verb": "create", "folder": "a/pylock.toml"}, {"verb": "lock", "output": "a/pylock.x.toml", "what": " "},

@@ -883,6 +883,22 @@ def test_an_approval_is_somebody_elses_last_word_on_exactly_that_version(registr
             checks.parse_gate(wrong)
 
 
+def test_who_had_a_run_started_that_registered_a_version_can_not_approve_it(registry, store, data):
+    run = store.append(RunStarted(trigger="papermill", user="server", on_behalf_of="alice"))
+    evaluated(registry, data, 1.0, by="server", context=RunContext(run=run))
+    registry.approve("m/1", by="alice", reason="my own")
+    registry.approve("m/1", by="server", reason="its own")
+    (answer,) = registry.check("m/1", ["approved"])
+    assert not answer.passed
+    assert answer.evidence["found"] == (
+        "nobody else has approved it; server registered it, and does not count; it was registered on behalf of alice, "
+        "who does not count"
+    )
+    registry.approve("m/1", by="bob", reason="looked at it")
+    (answer,) = registry.check("m/1", ["approved"])
+    assert (answer.passed, answer.evidence["approvals"]) == (True, ["bob"])
+
+
 def test_an_alias_that_was_moved_meanwhile_is_not_moved_by_who_did_not_see_it(registry, store, data):
     for strength in (1.0, 2.0):
         evaluated(registry, data, strength)

@@ -81,6 +81,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         Reads what `mlops verify` last found for exactly this version.
     by
         Who registered it.
+    on_behalf_of
+        The named user of a Jupyter server for whom that was done, where it is known.
     approvals
         Reads each one's last word on exactly this version.
     """
@@ -97,6 +99,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: Callable[[], Evaluation | None] = lambda: None
     verified: Callable[[], CheckResult | None] = lambda: None
     by: str = ""
+    on_behalf_of: str = ""
     approvals: Callable[[], Sequence[CheckResult]] = lambda: ()
 
     @property
@@ -333,7 +336,7 @@ def _why_no_interval(metric: str, subject: Candidate, holder: Candidate) -> str:
 
 
 class Approved:
-    """So many people approved exactly this version, the one who registered it not counted.
+    """So many people approved exactly this version, the one who registered it, or for whom that was done, not counted.
 
     People are told apart by the names they act under: where everybody works under one account there is nobody else.
     """
@@ -348,12 +351,14 @@ class Approved:
         return f"Approved({self.name!r})"
 
     def __call__(self, subject: Candidate, context: Context) -> Verdict:  # noqa: ARG002
-        said = subject.approvals()
-        given = sorted({one.by for one in said if one.passed and one.by and one.by != subject.by})
-        own = any(one.passed and one.by == subject.by for one in said)
+        said, authors = subject.approvals(), {subject.by, subject.on_behalf_of} - {""}
+        given = sorted({one.by for one in said if one.passed and one.by and one.by not in authors})
+        own = {one.by for one in said if one.passed and one.by in authors}
         found = f"approved by {', '.join(given)}" if given else "nobody else has approved it"
-        if own:
+        if subject.by in own:
             found += f"; {subject.by} registered it, and does not count"
+        if subject.on_behalf_of in own - {subject.by}:
+            found += f"; it was registered on behalf of {subject.on_behalf_of}, who does not count"
         others = "somebody" if self.count == 1 else f"{self.count} people"
         return Verdict(
             passed=len(given) >= self.count, demanded=f"approved by {others} other than {subject.by or 'its author'}",

@@ -22,7 +22,7 @@ from jupyter_mlops.registry.versions import (
     npy,
     plain,
 )  # fmt: skip
-from jupyter_mlops.store import Move, RefConflict, Store
+from jupyter_mlops.store import Move, NotFound, RefConflict, Store
 
 TRIES: Final = 50
 """How often a move is tried that others come before."""
@@ -211,8 +211,17 @@ class Aliases(Versions):
             evaluation=evaluation,
             verified=lambda: self._verified(info.digest),
             by=record.by,
+            on_behalf_of=self._behalf(record),
             approvals=lambda: [one for _, one in self.approvals(info.digest)],
         )  # fmt: skip
+
+    def _behalf(self, record: ModelVersion) -> str:
+        if record.run is None:
+            return ""
+        try:
+            return self.store.run(record.run).started.on_behalf_of
+        except (NotFound, RecordInvalid):  # lost or damaged: `fsck` names it
+            return ""
 
     def _verified(self, digest: Digest) -> CheckResult | None:
         """What was last found when a version was run again. The registry runs nothing itself."""

@@ -60,7 +60,8 @@ class LockEnvironment(_Kept, frozen=True, kw_only=True):
 
     def command(self, projects: Projects, path: str) -> Command:
         project, output = self._project(projects, path), projects.new(self.output)
-        files = [output, *([output.with_name("requirements.txt")] if self.requirements else [])]
+        beside = f"{self.output.rpartition('/')[0]}/requirements.txt"
+        files = [output, *([projects.new(beside)] if self.requirements else [])]
         for file in files:
             if os.path.lexists(file) and not self.replace:
                 raise WrongUse(f"{file.name} is there already", next="give another name, or have it replaced")

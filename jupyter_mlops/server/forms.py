@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from jupyter_mlops.errors import WrongUse
 from jupyter_mlops.pipelines.parameters import (
     Parameter,
     ParametersInvalid,
@@ -200,9 +201,19 @@ class RunNotebook(Given, frozen=True, kw_only=True):
     def command(self, projects: Projects, path: str, without: Collection[str] = ()) -> Command:
         said = self._words(projects, path, without)
         pairs = [word for pair in said.seen.items() for word in ("-p", *pair)]
-        output = [f"--output={from_root(said.project, projects.place(self.output))}"] if self.output else []
+        output = [f"--output={from_root(said.project, self._output(projects))}"] if self.output else []
         arguments = ["run", *pairs, *output, *said.options, "--events", "--json", "--", said.notebook]
         return Command(said.project, path, arguments, said.hidden)
+
+    def _output(self, projects: Projects) -> Path:
+        """Where the executed notebook goes: over a notebook at most, and never over the project's settings."""
+        place = projects.new(self.output)
+        if place.suffix != ".ipynb":
+            raise WrongUse(f"{place.name} is no notebook's name", next="give one that ends in .ipynb")
+        if "{" in self.output.rpartition("/")[0]:
+            raise WrongUse("a parameter can not name a folder here", cause="it might lead out of the server's",
+                           next="use {name} in the name of the notebook")  # fmt: skip
+        return place
 
 
 class SweepNotebook(Given, frozen=True, kw_only=True):
