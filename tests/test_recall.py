@@ -18,6 +18,7 @@ from test_namespace import FAMILIES, START, statements
 from test_sharing import ALL, HEAD
 
 from jupyter_mlops.pipelines import NotResumed, RunResult, resume_run, run_notebook
+from jupyter_mlops.pipelines.recalling import Recalling
 from jupyter_mlops.project import Project
 from jupyter_mlops.records import CellRun
 from jupyter_mlops.store import Store
@@ -518,6 +519,28 @@ def test_a_run_whose_kernel_was_killed_goes_on_from_a_shell(book: Book, monkeypa
     said = json.loads(done.stdout)
     assert said["recalled"] == 2
     assert [place for place, _ in said["again"]] == [3, 4]
+
+
+def test_cells_that_follow_one_another_are_recalled_in_few_requests_up_to_one_that_must_run(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [f"a{n} = [{n}]\nprint(a{n})" for n in range(12)]
+    first = book.run(*made[:8], "import time\nnow = time.time()", *made[8:])
+    asked: list[str] = []
+    say = Recalling._say
+
+    async def heard(self: Recalling, request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request["do"])
+        return await say(self, request)
+
+    monkeypatch.setattr(Recalling, "_say", heard)
+    second = book.run()
+    assert (second.status, second.recalled) == ("done", [*range(1, 9), *range(10, 14)])
+    assert [place for place, _ in second.again] == [9]
+    assert shown(second) == shown(first)
+    assert asked.count("begin") == asked.count("keep") == 1
+    assert asked.count("consult") < 9
+    assert [cell.status for cell in book.cells(second)] == ["done"] * 13
 
 
 def test_a_run_of_which_nothing_was_kept_is_resumed_by_running_all(book: Book) -> None:

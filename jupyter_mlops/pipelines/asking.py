@@ -118,8 +118,9 @@ class Asking:
             if not task.done() and (self.job.stop.signum or late):
                 await ensure_async(self.client.km.interrupt_kernel())
                 await asyncio.wait({task}, timeout=GRACE)
-                task.cancel()
-                return {}
+                if not task.done():
+                    task.cancel()
+                    return {}
         return dict(task.result())
 
     async def begin_recalling(self) -> None:

@@ -118,6 +118,10 @@ class Recall:
         for source, cell in cells:
             try:
                 told.append(self.consult(source, cell))
+            except KeyboardInterrupt:
+                if not told:
+                    raise
+                break  # whoever asked ends the run; what is back already is on record, and is told
             except Exception as error:  # noqa: BLE001 - that cell is run as it would be without us; those before it stand
                 self.session.failed("recall", error)
                 told.append({"why": f"recalling failed ({type(error).__name__})"})
