@@ -84,6 +84,58 @@ def test_a_change_that_a_cell_below_made_and_the_cell_saw_is_out_of_order(page: 
     assert "as [4], which stands below it" in reasons(page, "b")
 
 
+OUT_OF_ORDER = {
+    "a name for another module": (
+        {"a": "import math as m", "b": "import cmath as m", "c": "x = m.sqrt(4)"}, "no", {"c": {"order"}}
+    ),
+    "the same module once more": ({"a": "import math as m", "b": "import math as m", "c": "x = m.sqrt(4)"}, "yes", {}),
+    "a precision": (
+        {"a": "import decimal", "b": "decimal.getcontext().prec = 5", "c": "x = decimal.Decimal(1) / 3"},
+        "cannot tell", {"c": {"order"}},
+    ),
+    "a working directory": (
+        {"a": "import os; os.makedirs('sub', exist_ok=True); open('sub/x', 'w').write('1'); open('x', 'w').write('2');",
+         "b": "os.chdir('sub')", "c": "x = open('x').read()"},
+        "cannot tell", {"c": {"order"}},
+    ),
+    "a module's variable": (
+        {"a": "import math", "b": "math.tau2 = 7", "c": "x = getattr(math, 'tau2', 0)"}, "cannot tell",
+        {"c": {"order"}},
+    ),
+    "how numbers are shown": (
+        {"a": "import numpy as np", "b": "np.set_printoptions(precision=3)", "c": "x = np.ones(2)"}, "yes", {}
+    ),
+    "an iterator": (
+        {"a": "it = iter([1, 2, 3])", "b": "x = next(it)", "c": "y = next(it)"}, "cannot tell",
+        {"b": {"hidden"}, "c": {"hidden"}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUT_OF_ORDER)
+def test_what_passes_between_cells_by_no_value_has_its_order_too(
+    page: Any, name: str, project_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project_folder)  # and back at the end
+    cells, verdict, kinds = OUT_OF_ORDER[name]
+    page.write(**cells)
+    page.run("a", "c", "b")
+    assert found(page) == (verdict, kinds)
+    if "os.chdir" not in cells["b"]:  # which is as it was left when the first cell runs again
+        page.run("a", "b", "c")
+        assert found(page) == ("yes", {})
+
+
+def test_what_was_set_up_by_a_cell_that_is_gone_is_said(page: Any) -> None:
+    page.write(a="import decimal", b="decimal.getcontext().prec = 5", c="x = decimal.Decimal(1) / 3")
+    page.run("a", "b", "c")
+    del page.cells["b"]
+    page.write()
+    verdict, kinds = found(page)
+    assert (verdict, kinds) == ("cannot tell", {"c": {"order"}})
+    assert "a cell that is no longer there had set it up" in reasons(page, "c")
+
+
 def test_a_cell_below_that_changes_what_was_read_before_it_is_in_order(page: Any) -> None:
     page.all(a="xs = [1]", b="n = len(xs)", c="xs.append(2)", d="m = len(xs)")
     assert found(page) == ("yes", {})

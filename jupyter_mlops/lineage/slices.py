@@ -25,6 +25,7 @@ from jupyter_mlops.lineage.statements import (
     DEFINITION,
     IMPORT,
     LITERAL,
+    MAY_SET_UP,
     Cell,
     Statement,
     aliases_of,
@@ -32,6 +33,7 @@ from jupyter_mlops.lineage.statements import (
     functions_of,
     matters_to_all,
     seeds_of,
+    sets_for_users,
     setting_of,
 )
 from jupyter_mlops.lineage.trimming import Part, binds
@@ -43,12 +45,6 @@ History = Callable[[Digest], Sequence[CellRun]]
 
 _GLOBAL: Final = re.compile(r"\bglobal\s+([\w, ]+)")
 _MASKED: Final = "<redacted"
-_SETS_UP: Final = re.compile(
-    r"^[ \t]*%|\b(?:environ|filterwarnings|simplefilter|resetwarnings|seterr|set_printoptions|set_option|options"
-    r"|chdir|putenv|path|setrecursionlimit|setlocale|basicConfig|rcParams|rc|use|set|set_theme|set_style|set_context"
-    r"|set_palette|set_config|set_default_dtype|backends|getcontext|experimental|set_seed|set_random_seed"
-    r"|seed_everything|Config)\b", re.MULTILINE,
-)  # fmt: skip
 _DATABASES: Final = ("sqlite:///", "duckdb:///")
 _WRITES: Final = re.compile(r"\s*(?!select\b|pragma\b|explain\b|with\b|show\b|describe\b|values\b)\w", re.IGNORECASE)
 _NUMBERED: Final = re.compile(r"_\d+|Out|_oh|In|_ih|_i\d*|_ii|_iii")
@@ -187,7 +183,7 @@ class _Session:
     def setters(self) -> list[tuple[int, CellRun]]:
         """The cell runs whose text may set something up, and their places."""
         if self._setters is None:
-            self._setters = [(place, run) for place, run in enumerate(self.runs) if _SETS_UP.search(run.source)]
+            self._setters = [(place, run) for place, run in enumerate(self.runs) if MAY_SET_UP.search(run.source)]
         return self._setters
 
     def before(self, places: Sequence[int], place: int) -> int | None:
@@ -550,12 +546,21 @@ class _Walk:
                         continue
                     if not matters_to_all(root):
                         used = self._used(session) if used is None else used
-                        if root not in used:
+                        if root not in (used if sets_for_users(root) else self._read(session)):
                             continue
                     found.append(at)
                 if found:
                     failed = Part(run).failed_at()
                     self.ask(run.id, statements=[at for at in found if at < failed])
+
+    def _read(self, session: _Session) -> set[str]:
+        """The modules whose variables what is needed so far may read."""
+        local = {name.partition(".")[0] for name in session.modules}
+        found: set[str] = set()
+        for part in self.parts.values():
+            if part.whole and part.run.id in session.place:
+                found |= {session.aliases.get(name, "").partition(".")[0] for name in part.inputs}
+        return found | local if found & local else found  # one of them may read another's
 
     def _used(self, session: _Session) -> set[str]:
         """The libraries that what is needed so far makes use of."""

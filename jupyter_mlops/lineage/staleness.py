@@ -23,6 +23,7 @@ import msgspec
 from jupyter_mlops.lineage.magics import as_python
 from jupyter_mlops.lineage.matching import Cell, Done, fold, match, same_code, says_something
 from jupyter_mlops.lineage.names import CellNames, names_in
+from jupyter_mlops.lineage.statements import aliases_of, cell_of, settings_in
 from jupyter_mlops.lineage.volatile import uses_in
 from jupyter_mlops.lineage.wording import COME, HAS, IS, IT, ITIS, TOLD, WAS, N, brief, comes, few, worded
 from jupyter_mlops.records import Artifact, CellRun, Digest, Gap
@@ -158,6 +159,13 @@ class _Walk:
                 if artifact.digest is not None:
                     self.writers[artifact.name, artifact.digest] = one.run
 
+        self.users: dict[tuple[str, Digest], list[int]] = {}  # of what has no digest to tell whether it was changed
+        for place, one in enumerate(self.done):
+            for artifact in one.inputs:
+                if artifact.made is not None and _is_opaque(artifact):
+                    self.users.setdefault((artifact.name, artifact.made), []).append(place)
+        self._aliases: dict[str, str] = {}
+        self._setters: dict[int, frozenset[str]] | None = None
         self.alive: dict[int, list[str]] = {}  # what each cell's runs left in memory
         for name, version in self.memory.items():
             self.alive.setdefault(self.home.get(self._top(version.run), -1), []).append(name)
@@ -305,11 +313,53 @@ class _Walk:
         for artifact in witness.written:
             self.files[artifact.name] = _At(artifact, witness.run, number, sure)
         self._gaps(number, one)
+        self._used_between(number, one)
+        self._set_up(number, one)
+
+    def _used_between(self, number: int, one: Done) -> None:
+        """Say what has no digest, and was used by other cells before than those that stand above."""
+        here = self._top(one.run)
+        names = []
+        for artifact in one.inputs:
+            users = self.users.get((artifact.name, artifact.made), ()) if artifact.made is not None else ()
+            before = {self.home.get(place, -1) for place in users if place < here}
+            above = {
+                cell for place in users
+                if (cell := self.home.get(place, -1)) in range(number) and self.last[cell] is self.done[place]
+            }  # fmt: skip
+            if before != above:
+                names.append(artifact.name)
+        if names:
+            reason = f"whether {N} {IS} as it was cannot be told: used in another order than the cells stand"
+            self.say("hidden", UNKNOWN, worded(f"{reason}, and without a digest", names), number, names)
+
+    def _set_up(self, number: int, one: Done) -> None:
+        """Say what was set up for a cell by others than stand above it."""
+        if self._setters is None:
+            for run in self.done:
+                if "import" in run.run.source:
+                    self._aliases.update(aliases_of(cell_of(run.run.source)))
+            found = ((place, settings_in(run.run.source, self._aliases)) for place, run in enumerate(self.done))
+            self._setters = {place: roots for place, roots in found if roots}
+        if not self._setters:
+            return
+        here = self._top(one.run)
+        used = {artifact.type.partition(".")[0] for artifact in (*one.inputs, *one.outputs)}
+        used |= {self._aliases.get(artifact.name, "").partition(".")[0] for artifact in one.inputs}
+        used |= {"os"} if one.read or one.written else set()
+        for root in sorted({root for roots in self._setters.values() for root in roots} & used):
+            places = [place for place, roots in self._setters.items() if root in roots and place != here]
+            before = {self.home.get(place, -1) for place in places if place < here} - {number}
+            above = {cell for place in places if (cell := self.home.get(place, -1)) in range(number)}
+            for cell in sorted(before ^ above):
+                who = self.labels[cell] if cell >= 0 else "a cell that is no longer there"
+                when = "had set it up, and does not stand above" if cell in before else "stands above, and ran after it"
+                self.say("order", UNKNOWN, f"uses `{root}`: {who} {when}", number)
 
     def _fits(self, one: Done) -> bool:
         """Whether a run saw exactly what the notebook would give it at this place."""
         variables = all(
-            (at := self.above.get(artifact.name)) is not None and at.sure and _same(at, artifact)
+            (at := self.above.get(artifact.name)) is not None and at.sure and self._alike(at, artifact)
             for artifact in one.inputs
         )
         return variables and all(
@@ -345,7 +395,7 @@ class _Walk:
             return self._from_nowhere(number, read, maker, made_at)
         if at.artifact is None:
             return "built", NOTE, f"built on {self.labels[at.cell]} ({N}), which has not run as it stands"
-        same = _same(at, read)
+        same = self._alike(at, read)
         if same:
             if at.sure:
                 return "", "", ""
@@ -387,6 +437,15 @@ class _Walk:
             NO,
             (f"read {N} as {self.labels[made_at]} left it; as the cells stand {self.labels[at.cell]} comes between"),
         )
+
+    def _alike(self, at: _At, other: Artifact, by: CellRun | None = None) -> bool | None:
+        """Whether two versions are the same: of modules, whether the cells that bound them import the same one."""
+        assert at.artifact is not None
+        same = _same(at, other)
+        if same is None and at.artifact.type == other.type == "module":
+            mine, theirs = (_module_of(run, other.name) for run in (at.run, by or self._run(other.made)))
+            return True if mine == theirs else None if not (mine and theirs) else False
+        return same
 
     def _from_nowhere(
         self, number: int, read: Artifact, maker: CellRun | None, made_at: int | None
@@ -551,7 +610,7 @@ class _Walk:
             return "deleted", NO, f"{N} in memory {COME} from {self.by(version.run)}"
         if at.artifact is None:
             return "", "", ""  # the cell that was edited or never ran has its finding
-        same = _same(at, version.artifact)
+        same = self._alike(at, version.artifact, version.run)
         if same:
             return "", "", ""
         assert at.run is not None
@@ -597,9 +656,17 @@ def _same(at: _At, other: Artifact) -> bool | None:
     maker = one.made or (at.run.id if at.run is not None else None)
     if other.made is not None and other.made == maker:
         return True
-    if one.type == other.type == "module":
-        return True
     return None
+
+
+def _is_opaque(one: Artifact) -> bool:
+    """Whether nothing tells if a version was changed: it has no digest, and that is not for want of time."""
+    return one.digest is None and one.type not in _CODE and not one.why.startswith(("secret", "over the", "called off"))
+
+
+def _module_of(run: CellRun | None, name: str) -> str:
+    """Which module a cell run's imports call by a name; empty where its text does not say."""
+    return "" if run is None or "import" not in run.source else aliases_of(cell_of(run.source)).get(name, "")
 
 
 def _deleted(source: str, names: CellNames) -> frozenset[str]:

@@ -197,8 +197,20 @@ _MAGICS: Final = {
     "matplotlib": "matplotlib", "load_ext": "IPython", "reload_ext": "IPython", "autoreload": "IPython",
     "config": "IPython", "cd": "os", "env": "os", "set_env": "os", "precision": "IPython",
 }  # fmt: skip
+MAY_SET_UP: Final = re.compile(
+    r"^[ \t]*%|^[ \t]*\w+(?:\.\w+)+[ \t]*(?:\[[^\]\n]*\][ \t]*)*[-+*/|&]?=(?!=)"
+    r"|\b(?:environ|filterwarnings|simplefilter|resetwarnings|seterr|set_printoptions|set_option|options"
+    r"|chdir|putenv|path|setrecursionlimit|setlocale|basicConfig|rcParams|rc|use|set|set_theme|set_style|set_context"
+    r"|set_palette|set_config|set_default_dtype|backends|getcontext|experimental|set_seed|set_random_seed"
+    r"|seed_everything|Config)\b", re.MULTILINE,
+)  # fmt: skip
+"""What every text that sets something up matches."""
 _DISPLAYS: Final = frozenset({"matplotlib", "seaborn", "pandas", "polars", "sklearn", "torch", "tensorflow", "keras"})
-"""Libraries whose settings matter to those alone who use them; everything else's matter to all."""
+"""Libraries whose settings matter to those alone who use them."""
+_TO_ALL: Final = (
+    frozenset({path.partition(".")[0] for path in (*_CALLS, *_TARGETS)} | set(_MAGICS.values())) - _DISPLAYS
+)
+"""Those whose settings matter to all."""
 _LIKE: Final = {"seaborn": "matplotlib"}
 
 
@@ -218,7 +230,10 @@ def aliases_of(cell: Cell) -> dict[str, str]:
 
 
 def setting_of(one: Statement, aliases: Mapping[str, str]) -> str:
-    """The library a statement sets up (``matplotlib``, ``os``), or nothing where it sets up none."""
+    """The library a statement sets up (``matplotlib``, ``os``), or nothing where it sets up none.
+
+    What is assigned to an attribute of something imported sets up the module that it is of.
+    """
     node = one.node
     if isinstance(node, ast.ImportFrom) and node.module == "sklearn.experimental":
         return "sklearn"
@@ -236,16 +251,35 @@ def setting_of(one: Statement, aliases: Mapping[str, str]) -> str:
     if isinstance(node, ast.Expr):
         found = path in _CALLS
     else:
-        found = any(path == one or path.startswith(one + ".") for one in _TARGETS)
+        found = any(path == one or path.startswith(one + ".") for one in _TARGETS) or _first(setter) in aliases
     if not found:
         return ""
     root = path.partition(".")[0]
     return _LIKE.get(root, root)
 
 
+def sets_for_users(root: str) -> bool:
+    """Whether that library has settings that matter to all who use it; else only a variable of a module was set."""
+    return root in _DISPLAYS
+
+
+_ONLY_SHOW: Final = frozenset({"matplotlib", "IPython", "logging", "warnings", "sys"})
+_SHOWS: Final = re.compile(r"display|print_?options|plotting|styler|\benviron\b")
+
+
+def settings_in(source: str, aliases: Mapping[str, str]) -> frozenset[str]:
+    """The libraries that a cell sets up in a way that may change what others compute, and not only how it is shown."""
+    if not MAY_SET_UP.search(source):
+        return frozenset()
+    return frozenset(
+        root for one in cell_of(source).statements
+        if (root := setting_of(one, aliases)) and root not in _ONLY_SHOW and not _SHOWS.search(ast.unparse(one.node))
+    )  # fmt: skip
+
+
 def matters_to_all(root: str) -> bool:
     """Whether a setting of that library matters even to those who do not mention it."""
-    return root not in _DISPLAYS
+    return root in _TO_ALL
 
 
 def _setter(node: ast.stmt) -> ast.expr | str | None:
@@ -269,6 +303,13 @@ _TAILS: Final = frozenset(name.rpartition(".")[2] for name in _CALLS)
 
 def _tail(func: ast.expr) -> str:
     return func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+
+
+def _first(node: ast.expr) -> str:
+    """The name that a path such as ``np.random.seed`` begins with."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _base(target: ast.expr) -> ast.expr | None:
