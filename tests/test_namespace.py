@@ -1174,6 +1174,10 @@ def check_that_a_slice_makes_it(steps, which):
 @example(([], [(0, "a = [0]\nP.state.append(0)\ndel b")]), 0)  # what is taken away has to be there
 @example(([], [(0, "P.state.append(0)\ndel a\na = 1")]), 0)
 @example(([], [(0, "a = [0]\ng(f())")]), 1)  # a function that is called changes what the cell bound
+@example(
+    ([], [(0, "def f(x=None):\n    global c\n    c = [0]\n    return a"), (0, "c = 0\na = f()[0]")]), 3
+)  # and fails
+@example(([], [(0, "def f(x=None):\n    c['k'] = 1\n    return a"), (0, "c = {}\na = f()[0]")]), 3)
 def test_a_slice_of_a_generated_session_makes_the_same_or_says_why_not(session, which):
     found = check_that_a_slice_makes_it(session[1], which)
     for gap in found.blocked:  # no other reason is true of such sessions

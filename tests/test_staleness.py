@@ -94,8 +94,9 @@ OUT_OF_ORDER = {
         "cannot tell", {"c": {"order"}},
     ),
     "a working directory": (
-        {"a": "import os; os.makedirs('sub', exist_ok=True); open('sub/x', 'w').write('1'); open('x', 'w').write('2');",
-         "b": "os.chdir('sub')", "c": "x = open('x').read()"},
+        {"a": "import os; from pathlib import Path; os.makedirs('sub')\n"
+              "Path('sub/x').write_text('1'); Path('x').write_text('2');",
+         "b": "os.chdir('sub')", "c": "x = Path('x').read_text()"},
         "cannot tell", {"c": {"order"}},
     ),
     "a module's variable": (

@@ -173,7 +173,8 @@ class Part:
         touched = {node.id for node in ast.walk(failing.node) if isinstance(node, ast.Name)}
         error = run.ended.error.partition(":")[0]
         text = self.cell.text(frozenset(range(place)))
-        if made - done.writes or made & touched or run.files_written:
+        ran = bool(made) and self._may_run_the_notebook(failing.node)  # which may have changed any of it
+        if made - done.writes or made & touched or ran or run.files_written:
             lines = self.cell.source.splitlines()[failing.first - 1 : failing.last]
             if _has_long_texts(lines):
                 return Gap(
