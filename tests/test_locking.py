@@ -148,6 +148,8 @@ def test_a_lock_says_what_is_not_in_it_and_reads_back_as_it_was(tmp_path: Path) 
         ),
         lambda table: table.update({"lock-version": "9.0"}),
         lambda table: table.pop("packages"),
+        lambda table: table["tool"]["jupyter-mlops"].update(python="./3.11"),
+        lambda table: table["packages"][0].update(version="1.0\n--index-url http://127.0.0.1:9/"),
         lambda table: table["packages"][0].pop("wheels"),
     ],
 )
@@ -162,6 +164,30 @@ def test_a_hostile_or_damaged_lock_is_refused(tmp_path: Path, change: object) ->
     (tmp_path / "pylock.toml").write_text(tomli_w.dumps(table))
     with pytest.raises(LockInvalid):
         read_lock(tmp_path / "pylock.toml")
+
+
+def test_what_a_hostile_record_says_is_no_word_for_an_installer(tmp_path: Path) -> None:
+    program = tmp_path / "3.11"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    program.chmod(0o755)
+    with pytest.raises(LockInvalid, match="no version of Python"):
+        create(Lock(python=str(program)), tmp_path / "env", offline=True)
+    with pytest.raises(LockInvalid, match="no version of Python"):
+        lock(Environment(python=str(program)), [], keep=keeper([]), folder=tmp_path)  # type: ignore[arg-type]
+    assert not (tmp_path / "ran").exists()
+
+    packages = [
+        Package(name="six", version="1.0\n--index-url http://127.0.0.1:9/"),
+        Package(name="six", version="1.17.0", loaded="1.0 @ file:///tmp/x"),
+        Package(name=f"six@file://{tmp_path}/", version="1.0"),
+    ]
+    names = [one.name for one in packages]
+    made = lock(Environment(python="3.11.7", packages=packages), names, keep=keeper([]), folder=tmp_path)  # type: ignore[arg-type]
+    assert made.packages == ()
+    assert {gap.reason for gap in made.gaps} == {"its name or version is none"}
+
+    said = Lock(python="3.11.7", source="a\r-e .", gaps=(Gap(subject="b\u2028-e .", reason="c\x85d\n-e ."),))
+    assert all(line.startswith("#") for line in said.requirements().splitlines())
 
 
 def test_a_lock_has_a_name_that_the_standard_gives_it(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ _UNREACHABLE: Final = re.compile(
     r"Temporary failure|offline|Could not connect|tls",
     re.IGNORECASE,
 )
+_PYTHON: Final = re.compile(r"3\.\d{1,3}(?:\.\d{1,3})?(?:(?:a|b|rc)\d{1,3})?\+?")
 _LIMIT: Final = 32 << 20
 _SECONDS: Final = 1800
 _TOOL: Final = "jupyter-mlops"
@@ -140,8 +141,10 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def requirements(self) -> str:
         """The lock as ``requirements.txt``, every package with the hashes of its files."""
-        lines = [f"# Python {self.python}; made by mlops env lock {self.source}".rstrip()]
-        lines += [f"# gap: {gap.subject}: {gap.reason}".replace("\n", " ") for gap in self.gaps]
+        said = [f"Python {self.python}; made by mlops env lock {self.source}"]
+        said += [f"gap: {gap.subject}: {gap.reason}" for gap in self.gaps]
+        # pip begins a new line, and so a new demand, at each mark that Unicode has for one
+        lines = [f"# {' '.join(one.split())}" for one in said]
         if any(file.object for one in self.packages for file in one.files):
             lines.append(f"--find-links ./{WHEELS}")
         for one in self.packages:
@@ -263,10 +266,15 @@ def lock(
         `uv` is not installed.
     LockFailed
         The index could not be reached.
+    LockInvalid
+        The record's Python is none.
     """
     wanted = set(names)
+    check_python(environment.python)
     packages = [one for one in environment.packages if one.name in wanted]
     said = list(gaps)
+    said += [Gap(subject=one.name, reason="its name or version is none") for one in packages if not _named(one)]
+    packages = [one for one in packages if _named(one)]
     public = [one for one in packages if not one.origin]
     locked = _from_index(public, environment.python, offline=offline)
     for one in public:
@@ -290,6 +298,30 @@ def lock(
         python=environment.python, implementation=environment.implementation or "CPython",
         packages=tuple(locked[name] for name in sorted(locked)), scope=scope, source=source, gaps=tuple(said),
     )  # fmt: skip
+
+
+def check_python(version: str) -> str:
+    """Check that a Python's version is one: whatever else it is, `uv` would take for a program, and run it.
+
+    Raises
+    ------
+    LockInvalid
+        It is not.
+    """
+    if not _PYTHON.fullmatch(version):
+        raise LockInvalid(f"{version[:80]!r} is no version of Python")
+    return version
+
+
+def _named(one: Package) -> bool:
+    """Whether a package's name and version are such, and nothing that `uv` would read as more than that."""
+    versions = door("packaging.version", "env")
+    version = one.loaded or one.version
+    try:
+        versions.Version(version)
+    except versions.InvalidVersion:
+        return False
+    return version == version.strip() and re.fullmatch(r"[a-z0-9]+(?:-[a-z0-9]+)*", canonical(one.name)) is not None
 
 
 def uv(
@@ -517,8 +549,9 @@ def read_lock(path: Path) -> Lock:
         python = str(own.get("python") or _minor(str(table.get("requires-python", ""))))
         gaps = msgspec.convert(own.get("gaps", []), tuple[Gap, ...])
         return Lock(
-            python=python, implementation=str(own.get("implementation", "CPython")), packages=tuple(packages),
-            scope=str(own.get("scope", "all")), source=str(own.get("source", path.name)), gaps=gaps,
+            python=check_python(python), implementation=str(own.get("implementation", "CPython")),
+            packages=tuple(packages), scope=str(own.get("scope", "all")), source=str(own.get("source", path.name)),
+            gaps=gaps,
         )  # fmt: skip
     except MlopsError as error:
         raise LockInvalid(f"{path.name} is no lock that can be read", cause=str(error)) from error

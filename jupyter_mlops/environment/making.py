@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from jupyter_mlops.environment.locking import WHEELS, Lock, LockedFile, told, uv
+from jupyter_mlops.environment.locking import WHEELS, Lock, LockedFile, check_python, told, uv
 from jupyter_mlops.environment.observing import EnvironmentDiff, canonical, diff, program_variables
 from jupyter_mlops.errors import MlopsError, WrongUse
 from jupyter_mlops.records import Digest, Environment, Gap, Package, decode
@@ -124,6 +124,8 @@ def create(
     ------
     FolderTaken
         The folder holds something.
+    LockInvalid
+        Its Python is none.
     CreateFailed
         There is no such Python here, or a package could not be installed with the hash it is locked to.
     """
@@ -164,6 +166,7 @@ def create(
 
 def _interpreter(made: Lock, folder: Path, *, offline: bool, download: bool) -> tuple[Path, list[Gap]]:
     """The Python of a new virtual environment: the locked version, else another of its minor version."""
+    check_python(made.python)
     if made.implementation != "CPython":
         raise CreateFailed(f"the lock is of {made.implementation}", cause="only CPython can be made here")
     minor = ".".join(made.python.split(".")[:2])
