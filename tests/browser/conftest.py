@@ -107,6 +107,7 @@ class Desk:
         self.page.set_default_timeout(60_000)
         self.problems: list[str] = []
         self.strays: list[str] = []
+        self._darkened = False
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("dialog", self._said)
         self.page.on("request", self._asked)
@@ -224,17 +225,22 @@ class Desk:
             (part or self.page).screenshot(path=str(Path(folder) / f"{name}.png"), mask=hidden, mask_color="#888")
 
     def dark(self, *, so: bool = True) -> None:
-        """Change to the dark theme, or back to the light one; the server remembers it."""
+        """Change to the dark theme, or back to the light one; the server remembers it until this window is closed."""
+        self._darkened = so
         self.command("apputils:change-theme", theme="JupyterLab Dark" if so else "JupyterLab Light")
         self.page.locator(f"body[data-jp-theme-light={'false' if so else 'true'}]").wait_for(state="attached")
 
     def violations(self, context: str = ".jp-mlops-panel") -> list[Any]:
         """What axe finds wrong with a part of the page: the rule, and the elements that break it."""
         axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+        self.page.wait_for_function("document.body.dataset.jpThemeName")  # colours of half a theme tell nothing
         found = axe.Axe().run(self.page, context=context).response["violations"]
         return [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
 
     def close(self) -> None:
+        """Leave the server as it was: the next window is to begin in the light theme."""
+        if self._darkened:
+            self.dark(so=False)
         self.context.close()
 
 

@@ -468,7 +468,7 @@ def test_the_panel_is_usable_by_keyboard_and_screen_reader_in_both_themes(desk: 
     desk.open("axe.ipynb")  # and wait: a notebook takes the focus as it opens
     focused = "document.activeElement.closest('.jp-Notebook') !== null"
     desk.wait(lambda: desk.page.evaluate(focused), "the notebook has the focus")
-    desk.command("apputils:change-theme", theme=theme)
+    desk.dark(so=theme.endswith("Dark"))
     desk.page.keyboard.press("Control+Alt+m")
     panel = desk.page.locator(".jp-mlops-panel")
     desk.wait(lambda: len(desk.titles()) > 5, "rows")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-import pytest
 from payloads import PAYLOADS
 
 from jupyter_mlops.store import Store
@@ -40,18 +39,6 @@ def form_of(desk: Desk, name: str) -> Any:
     return form
 
 
-def accessible(desk: Desk, context: str) -> None:
-    """No rule of accessibility is broken in a part of the page."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
-    found = axe.Axe().run(desk.page, context=context).response["violations"]
-    assert found == [], [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
-
-
-def dark(desk: Desk) -> None:
-    desk.command("apputils:change-theme", theme="JupyterLab Dark")
-    desk.page.locator("body[data-jp-theme-light=false]").wait_for(state="attached")
-
-
 def test_a_form_of_its_parameters_runs_a_notebook_to_its_result_and_record(desk: Desk) -> None:
     declare(
         desk, "train.ipynb", "from typing import Literal\ndepth: int = 3  # how deep each tree may be\nrate = 0.1\n"
@@ -67,7 +54,7 @@ def test_a_form_of_its_parameters_runs_a_notebook_to_its_result_and_record(desk:
     run = form.get_by_role("button", name="Run", exact=True)
     assert run.is_disabled()
     desk.look("run-wrong")
-    accessible(desk, ".jp-mlops-run")
+    assert desk.violations(".jp-mlops-run") == []
     depth.fill("21")
     form.get_by_label("mode").select_option("slow")
     form.locator("summary").get_by_text("Where, and how").click()
@@ -76,16 +63,16 @@ def test_a_form_of_its_parameters_runs_a_notebook_to_its_result_and_record(desk:
     run.press("Enter")
     form.get_by_text("cell 3 of 4").wait_for()
     desk.look("run-running")
-    accessible(desk, ".jp-mlops-run")
+    assert desk.violations(".jp-mlops-run") == []
     (desk.folder / "go").touch()
     form.get_by_role("status").get_by_text("Done").wait_for()
     form.locator("dd", has_text="42").wait_for()
     desk.page.locator(".lm-TabBar-tabLabel", has_text="train.out.ipynb").wait_for()
     form.get_by_role("button", name="from jupyter_mlops import log_metric").wait_for()
     desk.look("run-done")
-    dark(desk)
+    desk.dark()
     desk.look("run-done-dark")
-    accessible(desk, ".jp-mlops-run")
+    assert desk.violations(".jp-mlops-run") == []
     form.get_by_role("button", name="from jupyter_mlops import log_metric").click()
     panel = desk.page.locator(".jp-mlops-panel")
     panel.get_by_role("region", name="Details of a cell run").get_by_text("log_metric('twice', 2 * depth)").wait_for()
@@ -111,7 +98,7 @@ def test_a_sweep_is_asked_for_in_the_form_and_answers_with_its_table(desk: Desk)
     assert "★ best" in best.inner_text()
     assert best.locator("td").nth(1).inner_text() == "3"
     desk.look("sweep")
-    accessible(desk, ".jp-mlops-run")
+    assert desk.violations(".jp-mlops-run") == []
     best.get_by_role("button", name="Open").click()
     desk.page.locator(".lm-TabBar-tabLabel", has_text="depth=3.ipynb").wait_for()
     assert (desk.problems, desk.strays) == ([], [])
