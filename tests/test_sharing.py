@@ -217,6 +217,12 @@ ALL = {name: (*scene, set()) for name, scene in SCENES.items()} | LEFT
 MODES = ["as it is"] if pd.__version__ >= "3" else ["copies on write", "views"]
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects in large arrays are followed as long as there is time: here there is, however slow the machine."""
+    monkeypatch.setattr("jupyter_mlops.namespace.reach._PATIENCE", 600.0)
+
+
 @pytest.fixture(params=MODES)
 def pandas(request: pytest.FixtureRequest) -> Iterator[None]:
     with (
