@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import pathlib
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -220,7 +221,7 @@ MODES = ["as it is"] if pd.__version__ >= "3" else ["copies on write", "views"]
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Objects in large arrays are followed as long as there is time: here there is, however slow the machine."""
-    monkeypatch.setattr("jupyter_mlops.namespace.reach._PATIENCE", 600.0)
+    monkeypatch.setattr(sys.modules["jupyter_mlops.namespace.reach"], "_PATIENCE", 600.0)
 
 
 @pytest.fixture(params=MODES)
