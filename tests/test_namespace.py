@@ -859,10 +859,11 @@ def table_told(value, seen):
     if isinstance(value, pd.Index):
         return "index", repr(value.names), cells(value)
     kept = table_told(value.index, seen)
+    hung = told({**value.attrs, **{name: one for name, one in vars(value).items() if name[0] != "_"}}, seen)
     if isinstance(value, pd.Series):
-        return "series", repr(value.name), kept, cells(value)
+        return "series", repr(value.name), kept, cells(value), hung
     columns = [cells(value.iloc[:, at]) for at in range(value.shape[1])]
-    return "frame", kept, table_told(value.columns, seen), columns
+    return "frame", kept, table_told(value.columns, seen), columns, hung
 
 
 def content(variables):
@@ -1087,6 +1088,7 @@ def check_against_the_oracle(steps):
 @example(in_order("def f(x=None):\n    globals()['d'] = 0", "f()"))  # it is 0 already
 @example(in_order("a = [1]\nb = []", "for a in b: pass", "for a in b: c = 1"))
 @example(in_order("b = c.items", "c['n'] = 0"))  # a bound method changes with what it is bound to
+@example(in_order("b = pd.Series([1])\na = b", "a.attrs['k'] = 0\na = [0]"))  # what hangs on a value is part of it
 @example(in_order("c = np.array([f, g], dtype=object)", "d = c[:1]", "c[0]()"))  # an array that holds functions
 def test_no_read_or_change_is_missing_and_none_is_invented_in_generated_sessions(session):
     check_against_the_oracle(session[1])

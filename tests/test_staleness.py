@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import decimal
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -82,6 +86,14 @@ def test_a_change_that_a_cell_below_made_and_the_cell_saw_is_out_of_order(page: 
     page.run("b")
     assert found(page) == ("no", {"b": {"order"}})
     assert "as [4], which stands below it" in reasons(page, "b")
+
+
+@pytest.fixture(autouse=True)
+def _settings_that_cells_change() -> Iterator[None]:
+    """These cells run in the tests' own process: what they set up there is to be gone afterwards."""
+    with decimal.localcontext(), np.printoptions():
+        yield
+    vars(math).pop("tau2", None)
 
 
 OUT_OF_ORDER = {

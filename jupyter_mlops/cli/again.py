@@ -80,6 +80,7 @@ def run(
     A value of the form @env:NAME is taken from the environment, and kept nowhere.
     """
     from jupyter_mlops import pipelines, targets, views
+    from jupyter_mlops.pipelines.words import secrets_among
     from jupyter_mlops.project import Project
 
     if listing:
@@ -88,7 +89,7 @@ def run(
     parameters = pipelines.read_parameters(
         notebook, pairs, files, yaml=yaml, coded=coded, raw=raw, environ=project.environ
     )  # fmt: skip
-    warn_of_seen(place, pipelines.secrets_among(notebook, [*pairs, *raw]))
+    warn_of_seen(place, secrets_among(notebook, [*pairs, *raw]))
     if checking:
         answer = pipelines.run_due(notebook, output=output, parameters=parameters, project=project, kernel=kernel)
         return views.due(project, notebook, answer)
@@ -153,11 +154,12 @@ def resume(
 ) -> View:  # fmt: skip
     """Go on with a failed or killed RUN: what its cells did is put back, and the first that must run is run."""
     from jupyter_mlops import pipelines, views
+    from jupyter_mlops.pipelines.words import secrets_among
 
     project = place.project
     before = project.store.resolve(what)
     if pairs:
-        warn_of_seen(place, pipelines.secrets_among(pipelines.resumed_notebook(project, before), pairs))
+        warn_of_seen(place, secrets_among(pipelines.resumed_notebook(project, before), pairs))
     result = pipelines.resume_run(
         project, before, output=output, pairs=pairs,
         progress=sys.stderr.isatty() if progress is None else progress,
@@ -208,6 +210,7 @@ def sweep(
     long as the notebook's code is the same.
     """
     from jupyter_mlops import pipelines, targets, views
+    from jupyter_mlops.pipelines.words import secrets_among
     from jupyter_mlops.project import Project
 
     words = {}
@@ -218,7 +221,7 @@ def sweep(
         words[name] = text
     project = place.project if place.session else Project.open(notebook.parent if notebook.parent.is_dir() else None)
     fixed = pipelines.read_parameters(notebook, files=parameters_file, environ=project.environ)
-    warn_of_seen(place, pipelines.secrets_among(notebook, words.items()))
+    warn_of_seen(place, secrets_among(notebook, words.items()))
     told = views.telling(in_notebook=place.session is not None, live=live, quiet=True)
     _one_voice(events=events, live=live)
     lines = views.event_lines(sys.stderr) if events else None

@@ -172,12 +172,16 @@ def _class_source(kind: type, code: types.CodeType) -> str | None:
     return None
 
 
+_OURS: Final = __name__.partition(".")[0]
+"""This package: what a notebook imports from it is no work of the user's, from wherever it is run."""
+
+
 def of_user(module: Any) -> bool:
     """Whether a module's code is the user's own: neither the standard library's nor an installed package's."""
     if type(module) is not str or module in ("__main__", "__mp_main__"):
         return True
     root = module.partition(".")[0]
-    if root in sys.stdlib_module_names:
+    if root in sys.stdlib_module_names or root == _OURS:
         return False
     found = sys.modules.get(module)
     file = module_dict(found).get("__file__") if type(found) is types.ModuleType else None

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.pipelines.runs import RunRefused, RunResult, checked, run_due, run_notebook
     from jupyter_mlops.pipelines.steps import PERFORM, perform, printed, run_on, step_of
     from jupyter_mlops.pipelines.sweeps import Axis, Point, Sweep, sweep
-    from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file, secrets_among
+    from jupyter_mlops.pipelines.words import parse_parameter, read_parameters, read_parameters_file
 
 _HOMES = {
     "Axis": "sweeps",
@@ -80,7 +80,6 @@ _HOMES = {
     "run_due": "runs",
     "run_notebook": "runs",
     "run_on": "steps",
-    "secrets_among": "words",
     "source_of": "parameters",
     "step_of": "steps",
     "sweep": "sweeps",
@@ -123,7 +122,6 @@ __all__ = [
     "run_due",
     "run_notebook",
     "run_on",
-    "secrets_among",
     "source_of",
     "step_of",
     "sweep",
