@@ -68,6 +68,17 @@ def test_a_page_says_hello_and_hears_each_cell_begin_and_end(kernel: Kernel) -> 
     kernel.no_errors()
 
 
+def test_what_a_library_draws_as_it_is_loaded_marks_no_cell_as_unseeded(kernel: Kernel, project_folder: Path) -> None:
+    (project_folder / "lucky.py").write_text("import random\nrandom.random()\n")
+    page = Listener(kernel)
+    page.hear()
+    _, told = page.run("import lucky")
+    assert told[-1]["row"]["marks"] == []
+    assert kernel.cells()[-1].ended.randomness == {"random": "unseeded"}, "it is on record all the same"
+    _, told = page.run("import random\nrandom.random()")
+    assert told[-1]["row"]["marks"] == ["unseeded"]
+
+
 def test_what_is_told_has_its_secrets_masked(kernel: Kernel) -> None:
     page = Listener(kernel)
     page.hear()

@@ -102,7 +102,7 @@ def _row(
     lines = started.source.splitlines()
     title = next((line.strip() for line in lines if line.strip()), "")
     marks = ["redacted"] if started.redacted else []
-    if ended is not None and "unseeded" in ended.randomness.values():
+    if ended is not None and "unseeded" in ended.randomness.values() and not _only_loads(ended):
         marks.append("unseeded")
     if gaps:
         marks.append("blind" if any(gap.blocks for gap in gaps) else "gap")
@@ -114,6 +114,12 @@ def _row(
         made=list(made[:_NAMES]), made_count=len(made), metrics=metrics, marks=marks, parent=started.parent,
         trigger=trigger, position=position,
     )  # fmt: skip
+
+
+def _only_loads(ended: CellEnded) -> bool:
+    """Whether a cell left nothing but code: then a library drew as it was loaded, and another run gives no others."""
+    more = ended.files_written or ended.displays
+    return bool(ended.outputs) and all(one.is_code for one in ended.outputs) and not more
 
 
 class Live:

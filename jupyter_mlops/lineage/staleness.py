@@ -33,7 +33,6 @@ UNKNOWN: Final = "unknown"
 NOTE: Final = ""
 _GIVEN: Final = frozenset(dir(builtins)) | {"get_ipython", "display", "In", "Out", "exit", "quit", "__name__", "_oh"}
 _RESULT: Final = re.compile(r"_+|_\d+|_i+|_i\d+|_ih|_dh")
-_CODE: Final = frozenset({"module", "function", "type", "builtin_function_or_method"})
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -661,7 +660,7 @@ def _same(at: _At, other: Artifact) -> bool | None:
 
 def _is_opaque(one: Artifact) -> bool:
     """Whether nothing tells if a version was changed: it has no digest, and that is not for want of time."""
-    return one.digest is None and one.type not in _CODE and not one.why.startswith(("secret", "over the", "called off"))
+    return one.digest is None and not one.is_code and not one.why.startswith(("secret", "over the", "called off"))
 
 
 def _module_of(run: CellRun | None, name: str) -> str:
@@ -676,8 +675,7 @@ def _deleted(source: str, names: CellNames) -> frozenset[str]:
 
 def _only_code(one: Done) -> bool:
     """Whether all that a run left behind is modules, functions and classes, as imports do."""
-    code = all(out.type in _CODE or out.type.endswith("Meta") for out in one.outputs)
-    return code and not one.written and not one.run.logged
+    return all(out.is_code for out in one.outputs) and not one.written and not one.run.logged
 
 
 def _stars(cell: Cell) -> bool:

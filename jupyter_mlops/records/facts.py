@@ -13,6 +13,9 @@ DELETED: Final = "deleted by this cell"
 """Why a file that a cell wrote has no digest: a fact, where other reasons say that something is not known."""
 
 
+_CODE: Final = frozenset({"module", "function", "type", "builtin_function_or_method"})
+
+
 class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A thing with content: a variable, file, source, module, display, model, image or report.
 
@@ -54,6 +57,11 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     why: str = ""
     query: str = ""
     numbers: list[float] = []
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it is a module, function or class, and no data."""
+        return self.type in _CODE or self.type.endswith("Meta")
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
