@@ -401,7 +401,7 @@ def test_a_run_is_sliced_to_its_results(two: tuple[Project, list[CellRun]], play
     assert [piece.run.started.cell for piece in made.slice.pieces] == ["numbers", "write"]
     assert [one.name for one in made.target.expected] == ["Path", "shared.txt"]
     made = make(project, reader, tmp_path / "reader.ipynb")
-    assert [one.name for one in made.target.expected] == ["total"]
+    assert [one.name for one in made.target.expected] == ["total", "log_metric"]
     assert made.target.metrics == {"score": 20.0}
     assert [piece.run.started.cell for piece in made.slice.pieces] == ["numbers", "write", "read", "scale", "score"]
     checked, again = rerun(player, project, made.slice, made.book, made.target, tmp_path / "again")
