@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
 from pathlib import Path
@@ -37,10 +38,22 @@ class Kernel:
         self.client.session.metadata = {"cellId": cell} if cell else {}
         return self.client.execute(code, silent=silent)
 
-    def collect(self, request: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def collect(self, request: str, *, nudges: int = 0) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A cell's outputs and reply.
+
+        A kernel that could not send a text keeps back what it has to send next until there is more to send: it is given
+        something, so many times, whenever it has been quiet for a while.
+        """
         outputs: list[dict[str, Any]] = []
         while True:
-            message = self.client.get_iopub_msg(timeout=60)
+            try:
+                message = self.client.get_iopub_msg(timeout=3 if nudges else 60)
+            except queue.Empty:
+                if not nudges:
+                    raise
+                nudges -= 1
+                self.send("", silent=True)
+                continue
             if message["parent_header"].get("msg_id") != request:
                 continue
             kind, content = message["msg_type"], message["content"]
