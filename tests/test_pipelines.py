@@ -441,6 +441,21 @@ def papermill(environment: dict[str, str], folder: Path, *words: str) -> subproc
     )  # fmt: skip
 
 
+def test_a_grammar_that_no_notebook_needs_is_compiled_when_it_is_first_asked() -> None:
+    pytest.importorskip("rfc3987_syntax", reason="needs what JupyterLab brings: pip install 'jupyter-mlops[lab]'")
+    asked = """if True:
+        import sys
+        from jupyter_mlops.pipelines import lean
+        import nbformat, jsonschema
+        late = "rfc3987_syntax" not in sys.modules
+        check = jsonschema.FormatChecker()
+        said = [check.conforms(one, "iri") for one in ("https://exämple.org/ü", "no address")]
+        print(late, said, "rfc3987_syntax" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "True [True, False] True"
+
+
 def test_papermill_finds_the_engine_and_its_kernel_is_told_notebook_cell_and_run(
     tmp_path: Path, papermill_environment: dict[str, str]
 ) -> None:

@@ -17,7 +17,8 @@ import pytest
 from jupyter_mlops import targets
 from jupyter_mlops.pipelines import PERFORM
 from jupyter_mlops.project import Project, SettingsInvalid
-from jupyter_mlops.targets import Outcome, Step, Target, TargetInvalid, TargetMissing, open_target
+from jupyter_mlops.records import decode, encode
+from jupyter_mlops.targets import Outcome, Step, Target, TargetInvalid, TargetMissing, child, open_target
 from jupyter_mlops.targets.local import LocalTarget
 from jupyter_mlops.testing import TargetSuite, write_notebook
 
@@ -188,6 +189,24 @@ def test_a_ctrl_c_ends_the_step_and_the_command(project: Project, tmp_path: Path
         time.sleep(0.05)
     (run,) = project.store.runs()
     assert (run.status, run.ended is not None) == ("interrupted", True)
+
+
+def test_a_process_that_has_performed_its_step_ends_in_order_though_its_lifeline_is_open(project: Project) -> None:
+    step = Step(name="one", notebook=write(project.root, "1"), output="b.ipynb")
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", child.__name__], cwd=project.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        order = child.Order(step=step, root=str(project.root), perform=PERFORM)
+        process.stdin.write(encode(order) + b"\n")
+        process.stdin.flush()
+        last = [decode(line, child.Word) for line in process.stdout][-1].outcome
+        assert (process.wait(60), process.stderr.read()) == (0, b"")
+    assert last is not None
+    assert last.ok
 
 
 # -- in a shell ------------------------------------------------------------------------------------------------------

@@ -344,6 +344,9 @@ def _keep(job: Job, found_by: Digest, kernel: str) -> None:
 def _run(
     job: Job, path: Path, place: Path, kernel: str, language: str, *, progress: bool, found_by: Digest | None = None
 ) -> RunResult:  # fmt: skip
+    from jupyter_mlops.pipelines import lean  # noqa: F401 - before all that import nbformat
+
+    # isort: split
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.engines import papermill_engines
     from papermill.exceptions import PapermillException, PapermillExecutionError

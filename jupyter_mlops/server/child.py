@@ -20,8 +20,8 @@ from jupyter_mlops.targets.child import adopt_orphans, end_descendants, interrup
 
 def main() -> None:
     """Run the command that the arguments name."""
-    lifeline = os.fdopen(os.dup(0), "rb")
-    given = base64.b64decode(lifeline.readline())
+    given = base64.b64decode(sys.stdin.buffer.readline())
+    lifeline = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # nothing that is started reads from the lifeline
     sys.stdin = io.TextIOWrapper(io.BytesIO(given))
     adopt_orphans()

@@ -63,10 +63,10 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     order = decode(sys.stdin.buffer.readline(), Order)
-    serve(order, sys.stdin.buffer, out)
+    serve(order, sys.stdin.fileno(), out)
 
 
-def serve(order: Order, lifeline: IO[bytes], out: IO[bytes]) -> None:
+def serve(order: Order, lifeline: int, out: IO[bytes]) -> None:
     """Perform a step, tell of it, and see to it that an end that is asked for leaves nothing running."""
     adopt_orphans()
     signal.signal(signal.SIGTERM, interrupted)
@@ -100,9 +100,13 @@ def interrupted(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def watch(lifeline: IO[bytes]) -> None:
-    """End in order when the one who wants the step is gone; and if that is not done in time, at once."""
-    while lifeline.read1(4096):  # type: ignore[attr-defined]
+def watch(lifeline: int) -> None:
+    """End in order when the one who wants the step is gone; and if that is not done in time, at once.
+
+    The descriptor itself is read: a thread that waits in a stream's `read` holds its lock; an interpreter that ends
+    waits a second for that, and then aborts.
+    """
+    while os.read(lifeline, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)

@@ -32,9 +32,10 @@ from jupyter_mlops.targets.template import KERNEL, USUAL, receive, send
 
 _SCRIPT: Final = Path(__file__).with_name("template.py")
 _STEP: Final = (
-    "jupyter_mlops.targets.child", "jupyter_mlops.pipelines.steps", "jupyter_mlops.targets.warm", "papermill.execute",
-    "jupyter_mlops.pipelines.client", "nbclient", "nbformat.v4", "jupyter_client.asynchronous", "jupyter_mlops.store",
-    "jupyter_mlops.redact", "sqlite3", "ipykernel.kernelspec", "ipykernel_launcher", "psutil",
+    "jupyter_mlops.pipelines.lean", "jupyter_mlops.targets.child", "jupyter_mlops.pipelines.steps",
+    "jupyter_mlops.targets.warm", "papermill.execute", "jupyter_mlops.pipelines.client", "nbclient", "nbformat.v4",
+    "jupyter_client.asynchronous", "jupyter_mlops.store", "jupyter_mlops.redact", "sqlite3", "ipykernel.kernelspec",
+    "ipykernel_launcher", "psutil",
 )  # fmt: skip
 """What the process of a step imports."""
 _LAUNCHERS: Final = ("ipykernel_launcher", "ipykernel")
