@@ -28,6 +28,7 @@ export interface IDetailProps {
 export function Detail(props: IDetailProps): JSX.Element {
   const { cell, trans } = props;
   const { row, run, environment, code } = cell;
+  const notes = row.marks.filter(name => name !== 'gap'); // gaps are listed
   const metrics = cell.logged.filter(one => one.what !== 'artifact');
   const artifacts = cell.logged.filter(one => one.what === 'artifact');
   return (
@@ -109,9 +110,9 @@ export function Detail(props: IDetailProps): JSX.Element {
             [trans.__('Record'), short(row.id)]
           ]}
         />
-        {row.marks.length > 0 && (
+        {notes.length > 0 && (
           <ul className="jp-mlops-notes">
-            {row.marks.map(name => (
+            {notes.map(name => (
               <li key={name}>
                 <b>{mark(name, trans)[0]}</b> {mark(name, trans)[1]}
               </li>
@@ -123,6 +124,7 @@ export function Detail(props: IDetailProps): JSX.Element {
             <pre className="jp-mlops-error">{clean(cell.error)}</pre>
           </Section>
         )}
+        <Gaps gaps={cell.gaps} title={trans.__('Not known')} open />
         <Section title={trans.__('Code')} open>
           <pre>{clean(cell.source) || trans.__('(no code on record)')}</pre>
         </Section>
@@ -154,7 +156,6 @@ export function Detail(props: IDetailProps): JSX.Element {
             <p>{cell.removed.map(clean).join(', ')}</p>
           </Section>
         )}
-        <Gaps gaps={cell.gaps} title={trans.__('Not known')} open />
         {Object.keys(cell.randomness).length > 0 && (
           <Section title={trans.__('Random numbers')}>
             <Facts

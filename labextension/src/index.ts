@@ -26,8 +26,8 @@ import { clean } from './words';
 const icon = new LabIcon({
   name: 'jupyter-mlops:record',
   svgstr: `<svg xmlns="http://www.w3.org/2000/svg" width="16" viewBox="0 0 24 24">
-  <path class="jp-icon3" fill="#616161" d="M5 3a2 2 0 1 0 0 4 2 2 0 0 0 0-4zm4 1v2h12V4H9zM4 8v2.2a2.5 2.5 0 0 0 0 3.6V16h2v-2.2a2.5
-  2.5 0 0 0 0-3.6V8H4zm5 3v2h12v-2H9zm-4 6a2 2 0 1 0 0 4 2 2 0 0 0 0-4zm4 1v2h12v-2H9z"/></svg>`
+  <g class="jp-icon3" stroke="#616161" stroke-width="2" stroke-linecap="round" stroke-linejoin="round">
+  <path fill="none" d="M5 12a8 8 0 1 1 2.6 5.9M1.5 9.5 5 13l3.5-3.5M13 7.5V12l3.2 2"/></g></svg>`
 });
 
 const PANEL = 'jupyter-mlops-record';
