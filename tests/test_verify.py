@@ -41,7 +41,8 @@ from jupyter_mlops.reproduce.causes import Situation, causes
 from jupyter_mlops.reproduce.comparing import NotTold, Sides, Tolerance, compare, numbers_close, steady
 from jupyter_mlops.reproduce.contents import unlike
 from jupyter_mlops.reproduce.past import past
-from jupyter_mlops.reproduce.verify import CouldNot, Verification, Wanted, summary, verify
+from jupyter_mlops.reproduce.rerun import CouldNot, Wanted
+from jupyter_mlops.reproduce.verify import Verification, summary, verify
 from jupyter_mlops.views import subject
 
 ROOT = Path(__file__).parent.parent

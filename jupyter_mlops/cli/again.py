@@ -323,7 +323,7 @@ def verify(
     """Run WHAT (a run, cell run or model) again and compare every cell. Ends with 1 if one differs, and says why."""
     from jupyter_mlops import views
     from jupyter_mlops.reproduce.comparing import Tolerance
-    from jupyter_mlops.reproduce.verify import Wanted
+    from jupyter_mlops.reproduce.rerun import Wanted
     from jupyter_mlops.reproduce.verify import verify as again
 
     wanted = Wanted(
