@@ -11,10 +11,11 @@ import importlib
 import io
 import json
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 PRELOADED = (
     "numpy", "pandas", "IPython.core.completer", "IPython.core.interactiveshell", "IPython.core.magics",
@@ -24,6 +25,8 @@ PRELOADED = (
     "jupyter_mlops.namespace", "jupyter_mlops.redact", "jupyter_mlops.store", "jupyter_mlops.values.arrays",
     "jupyter_mlops.values.frames", "jupyter_mlops.values.instances", "test_namespace",
 )  # fmt: skip
+
+_RESULT: Final = re.compile(r"^Out\[\d+\]", re.MULTILINE)
 
 
 def play(job: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +76,8 @@ def play(job: dict[str, Any]) -> dict[str, Any]:
         said = ahead.pop(0) if ahead else {}
         if "recalled" in said:
             recalled.append(place)
-            told.append(one.store.get(said["shown"]).decode())
+            # (as the engine does: what is shown as a result is numbered as this run has it)
+            told.append(_RESULT.sub(f"Out[{said['count']}]", one.store.get(said["shown"]).decode()))
         else:
             why[place] = said.get("why", "")
             with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,15 @@ def test_a_recalled_cell_is_on_record_as_such_and_its_versions_are_those_of_this
         assert [one.digest for one in before.ended.displays] == [one.digest for one in after.ended.displays]
     third = book.run(*cells)  # also what was recalled may be recalled
     assert [one.recalled for one in book.cells(third)] == [one.id for one in old]
+
+
+def test_a_recalled_result_has_the_number_that_its_cell_has_in_this_run(book: Book) -> None:
+    book.run("x = [1]\nx", "y = 2")
+    again = book.run("z = 0", "x = [1]\nx", "y = 2", "x = [1]\nx")
+    assert 2 in again.recalled
+    assert 4 in again.recalled
+    counts = [[count, *(one["execution_count"] for one in outputs)] for count, outputs in shown(again)]
+    assert counts == [[1], [2, 2], [3], [4, 4]]
 
 
 def test_only_what_an_edit_reaches_runs_again(book: Book) -> None:
@@ -541,6 +552,40 @@ def test_cells_that_follow_one_another_are_recalled_in_few_requests_up_to_one_th
     assert asked.count("begin") == asked.count("keep") == 1
     assert asked.count("consult") < 9
     assert [cell.status for cell in book.cells(second)] == ["done"] * 13
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.03, 0.08, 0.15])
+def test_a_run_that_is_ended_while_many_cells_are_recalled_has_each_of_them_wholly_or_not(
+    book: Book, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # of both: a cell may depend on it
+    sources = ["import numpy as np", *(f"a{n} = np.full(500_000, {n}.0)\nprint({n})" for n in range(40))]
+    full = book.run(*sources)
+    ended = subprocess.Popen(
+        [sys.executable, "-m", "jupyter_mlops", "run", "book.ipynb", "--cache", "cells", "--events", "-o", "end.ipynb"],
+        cwd=book.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert ended.stderr is not None
+    for line in ended.stderr:
+        told = json.loads(line)
+        if told.get("kind") == "cell began" and told["cell"] > 3:
+            break
+    time.sleep(seconds)
+    ended.send_signal(signal.SIGINT)
+    ended.communicate(timeout=60)
+    with Store.open(book.folder / ".mlops") as store:
+        run = store.runs()[0]
+        cells = store.cell_runs(run=run.id, newest_first=False)
+    # (a fast machine may have been through before)
+    assert (ended.returncode, run.status) in [(130, "interrupted"), (0, "done")]
+    assert [cell.source for cell in cells] == sources[: len(cells)]
+    assert {cell.status for cell in cells[:-1]} == {"done"}
+    left = [cell["outputs"] for cell in json.loads((book.folder / "end.ipynb").read_text())["cells"]]
+    outputs = [outputs for _, outputs in shown(full)]
+    assert all(one in ([], outputs[place]) for place, one in enumerate(left))
+    again = book.run()
+    assert (again.status, len(again.recalled)) == ("done", 41)
+    assert shown(again) == shown(full)
 
 
 def test_a_run_of_which_nothing_was_kept_is_resumed_by_running_all(book: Book) -> None:
