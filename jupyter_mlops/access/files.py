@@ -60,7 +60,7 @@ def _open_otherwise(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
         mine = traces()
         if writes and path is not None:
             for trace in mine:
-                trace.before_writing(path, keeps="w" not in mode and "x" not in mode)
+                trace.before_writing(path, keeps="w" not in mode and "x" not in mode, new="x" in mode)
     except BaseException as error:  # the user's call goes on
         if problem(error):
             raise
@@ -156,7 +156,7 @@ def _os_open_before(call: Call) -> Any:
     mine = traces() if path is not None else ()
     if writes and path is not None:
         for trace in mine:
-            trace.before_writing(path, keeps=not flags & os.O_TRUNC)
+            trace.before_writing(path, keeps=not flags & os.O_TRUNC, new=bool(flags & os.O_EXCL))
     return path, writes, mine
 
 
@@ -302,7 +302,7 @@ def opens(position: int, *names: str, mode_at: int = 1, default: str = "r") -> C
         writing = type(mode) is str and (not _WRITES.isdisjoint(mode))
         for trace in mine if writing else ():
             for path in found:
-                trace.before_writing(path, keeps="w" not in mode and "x" not in mode)
+                trace.before_writing(path, keeps="w" not in mode and "x" not in mode, new="x" in mode)
         return mine, found, writing
 
     def after(call: Call) -> None:

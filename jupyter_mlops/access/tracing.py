@@ -192,7 +192,7 @@ class Trace:
             if touched is not None and not touched.written:
                 touched.read = True
 
-    def before_writing(self, path: str, *, keeps: bool) -> Touched | None:
+    def before_writing(self, path: str, *, keeps: bool, new: bool = False) -> Touched | None:
         """A file is about to be written: the last moment at which its earlier bytes can be had.
 
         Parameters
@@ -200,7 +200,10 @@ class Trace:
         path
             The file.
         keeps
-            Whether what is in it stays (``a``, ``r+``): then the earlier bytes are an input of what it becomes.
+            Whether what is in it stays (``a``, ``r+``): then the earlier bytes, or that there are none, are an input of
+            what it becomes.
+        new
+            Whether it must not be there (``x``): then whether it is is an input.
         """
         self.settle_paths()
         with self.lock:
@@ -214,7 +217,12 @@ class Trace:
                 found = None
             if touched.existed is None:
                 touched.existed = found is not None
-            if found is not None and stat.S_ISREG(found.st_mode) and (touched.read or (keeps and found.st_size)):
+            if self.looks is not None and (new or (keeps and found is None)):
+                from jupyter_mlops.access.looking import kind_of
+
+                self.looks.kinds.setdefault(path, kind_of(path))
+            matters = touched.read or (keeps and found is not None and (found.st_size or self.looks is not None))
+            if found is not None and stat.S_ISREG(found.st_mode) and matters:
                 touched.before = self.versions.at_once(path, self)
                 touched.read = True
             return touched

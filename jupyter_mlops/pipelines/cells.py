@@ -89,6 +89,9 @@ class Cells:
         if recalling is not None and await recalling.consult(self._from(index), index + 1):
             self.job.cells += 1
             return True
+        if code and (why := self._over()):  # maybe since the kernel was asked, whose answer was lost over it
+            self._ended(cell, index, why)
+            return False
         self.client.kc.session.metadata = {"cellId": cell.get("id", "")}
         task = asyncio.ensure_future(self.client.async_execute_cell(cell, index))
         try:
@@ -141,13 +144,19 @@ class Cells:
                 return ""
             self.job.output.write_if_due()  # type: ignore[union-attr]
             self._moment(time.monotonic() - begun)
-            now = time.monotonic()
-            if self.job.stop.signum:
-                return f"stopped by {signal.Signals(self.job.stop.signum).name}"
-            if ends is not None and now >= ends:
-                return f"the cell ran longer than {limit:g} s"
-            if self.deadline is not None and now >= self.deadline:
-                return f"the run took longer than {self.job.timeout:g} s"
+            if why := self._over(ends):
+                return why
+
+    def _over(self, ends: float | None = None) -> str:
+        """Why a cell must not go on, if so; `ends` is when its own time is up."""
+        now = time.monotonic()
+        if self.job.stop.signum:
+            return f"stopped by {signal.Signals(self.job.stop.signum).name}"
+        if ends is not None and now >= ends:
+            return f"the cell ran longer than {self.job.cell_timeout:g} s"
+        if self.deadline is not None and now >= self.deadline:
+            return f"the run took longer than {self.job.timeout:g} s"
+        return ""
 
     def _moment(self, seconds: float) -> None:
         """Show that time has passed in a cell."""
@@ -160,7 +169,7 @@ class Cells:
         """End a cell that must end: by an interrupt, or if that does not help by the kernel's death."""
         import asyncio
 
-        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
         from nbclient.util import ensure_async
 
         await ensure_async(self.client.km.interrupt_kernel())
@@ -172,6 +181,18 @@ class Cells:
             task.cancel()
             why += "; the kernel ignored the interrupt and was killed"
             kill(getattr(self.client.km.provisioner, "pgid", None))
+        self._ended(cell, index, why)
+
+    def _ended(self, cell: Any, index: int, why: str) -> None:
+        """Have a cell show why it came to no end of its own.
+
+        Raises
+        ------
+        CellTimeoutError
+            Time was up.
+        """
+        from nbclient.exceptions import CellTimeoutError
+
         name = "KeyboardInterrupt" if self.job.stop.signum else "CellTimeoutError"
         self._note(cell, index, name, why)
         if not self.job.stop.signum:
