@@ -331,6 +331,26 @@ def test_a_run_is_not_skipped_where_it_would_find_what_it_looked_for_in_vain(tmp
     assert (tmp_path / "made" / "empty").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("source", "left"),
+    [
+        ("open('log.txt', 'a').write('x')", ["x", "xx", "xxx", "yx", "x"]),
+        ("try:\n    open('log.txt', 'x').write('x')\nexcept FileExistsError:\n    pass", ["x", "x", "x", "y", "x"]),
+    ],
+)
+def test_a_run_that_would_add_to_what_it_left_is_not_skipped(tmp_path: Path, source: str, left: list[str]) -> None:
+    project, log = Project(tmp_path), tmp_path / "log.txt"
+    path = notebook(tmp_path / "adds.ipynb", source)
+    found = []
+    for there in ("", None, None, "y", ""):
+        if there is not None:
+            log.write_text(there) if there else log.unlink(missing_ok=True)
+        result = run_notebook(path, project=project, cache="notebook")
+        found.append(log.read_text())
+    assert found == left
+    assert result.status == "cached"  # as where there was none
+
+
 def test_a_failed_run_is_run_again(tmp_path: Path) -> None:
     project = Project(tmp_path)
     path = notebook(tmp_path / "fails.ipynb", "open('absent.txt')")

@@ -38,6 +38,8 @@ class Looks(msgspec.Struct):
     ----------
     kinds
         Whether something was there: ``file``, ``folder``, ``other``, or empty where nothing was.
+    added
+        Those of them that were then added to, or made only where there was none: run once more, it does something else.
     stats
         Size and time of change, where those were asked for; the time is 0 where a library asked.
     listings
@@ -53,6 +55,7 @@ class Looks(msgspec.Struct):
     """
 
     kinds: dict[str, str] = {}
+    added: dict[str, None] = {}
     stats: dict[str, tuple[int, int]] = {}
     listings: dict[str, str] = {}
     folders: dict[str, None] = {}
@@ -63,7 +66,7 @@ class Looks(msgspec.Struct):
     def spelled(self, spell: Callable[[str], str]) -> Looks:
         """The same with its paths as records spell them."""
         names = {field: {spell(path): found for path, found in getattr(self, field).items()}
-                 for field in ("kinds", "stats", "listings", "folders")}  # fmt: skip
+                 for field in ("kinds", "added", "stats", "listings", "folders")}  # fmt: skip
         return msgspec.structs.replace(self, **names)
 
 

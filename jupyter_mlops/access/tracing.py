@@ -221,6 +221,7 @@ class Trace:
                 from jupyter_mlops.access.looking import kind_of
 
                 self.looks.kinds.setdefault(path, kind_of(path))
+                self.looks.added[path] = None
             matters = touched.read or (keeps and found is not None and (found.st_size or self.looks is not None))
             if found is not None and stat.S_ISREG(found.st_mode) and matters:
                 touched.before = self.versions.at_once(path, self)

@@ -313,6 +313,7 @@ class Doings:
         self.stats: dict[str, tuple[int, int]] = {}
         self.listings: dict[str, str] = {}
         self.made: dict[str, None] = {}
+        self.added: set[str] = set()
         self.variables: set[str] = set()
         self._unseeded: set[str] = set()
 
@@ -364,16 +365,21 @@ class Doings:
                 if name not in self.wrote and not _comes_and_goes(name):
                     known.setdefault(name, found)
         self.made.update((name, None) for name in looks.folders if not _comes_and_goes(name))
+        self.added.update(name for name in looks.added if name in self.kinds)
         self.variables.update(looks.variables)
         for effect in looks.effects:
             if any(word in effect for word in _LASTING):
                 self.never.append(f"{where}: {effect}, which is not put back")
 
     def settle(self) -> None:
-        """Leave out what was asked of what the run itself left: what is there of that is its result, and no input."""
+        """Leave out what was asked of what the run itself left: what is there of that is its result, and no input.
+
+        But for what was added to: another run adds more.
+        """
         for known in (self.kinds, self.stats):
             for name in [name for name in known if name in self.wrote or name in self.made]:
-                del known[name]
+                if name not in self.added:
+                    del known[name]
 
     def notes(self) -> list[str]:
         """What whoever takes the result over is told."""
