@@ -362,6 +362,18 @@ def test_a_profile_holds_labels_but_no_free_text_and_no_secrets():
     assert "abc" not in str(found)
 
 
+def test_a_profile_knows_missing_labels_and_times_with_a_zone_of_any_kind_of_column():
+    table = pd.DataFrame({
+        "ok": pd.array([True, None, True], dtype="boolean"), "port": pd.array(["S", None, "S"], dtype="string"),
+        "at": pd.to_datetime(["2020-01-01", None, "2020-01-03"]).tz_localize("Europe/Berlin"),
+    })  # fmt: skip
+    found = checks.profile(table)["columns"]
+    assert [found[name]["nulls"] for name in table] == [1, 1, 1]
+    assert [found[name]["kind"] for name in table] == ["label", "label", "time"]
+    assert (found["ok"]["top"], found["port"]["top"]) == ({"True": 2}, {"S": 2})
+    assert found["at"]["max"] - found["at"]["min"] == 2 * 86_400e6
+
+
 def test_a_profile_stops_in_time_and_says_what_it_did_not_reach():
     ticks = iter(range(100))
     found = checks.profile({"a": [1], "b": [1], "c": [1]}, seconds=1.5, clock=lambda: next(ticks))["columns"]

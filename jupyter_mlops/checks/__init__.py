@@ -17,6 +17,7 @@ from jupyter_mlops.checks.data import (
     profile,
     signature_of,
 )
+from jupyter_mlops.checks.drift import Drift, drift
 from jupyter_mlops.checks.evaluation import (
     Evaluation,
     EvaluationInvalid,
@@ -57,6 +58,7 @@ __all__ = [
     "Context",
     "Contract",
     "DataInvalid",
+    "Drift",
     "Evaluation",
     "EvaluationInvalid",
     "GateInvalid",
@@ -72,6 +74,7 @@ __all__ = [
     "columns",
     "compare",
     "direction",
+    "drift",
     "dtype_named",
     "evaluation",
     "infer",

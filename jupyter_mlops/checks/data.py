@@ -282,21 +282,48 @@ def profile(
 def _summary(column: Any) -> dict[str, Any]:
     import numpy as np
 
-    dtype = dtype_of(column)
-    values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
+    found = numbers_of(column)
+    if found is None:
+        dtype = dtype_of(column)
+        return _labels(_array(column), dtype, text=dtype not in {"bool", "category"})
+    kind, values = found
+    missing = np.isnan(values)
+    summary = _numbers(values[~missing], int(missing.sum()))
+    return {**summary, "kind": "time", "unit": "us"} if kind == "time" else summary
+
+
+def numbers_of(column: Any) -> tuple[str, Any] | None:
+    """A column as floats, what is missing as NaN, and whether they are a ``number`` or a ``time`` (in µs).
+
+    None where it holds labels.
+    """
+    import numpy as np
+
+    dtype, values = dtype_of(column), _array(column)
     if dtype == "bool" or values.dtype.kind == "b" or dtype in {"string", "category", "object"}:
-        return _labels(values, dtype, text=dtype not in {"bool", "category"})
+        return None
+    if values.dtype.kind == "O" and dtype.startswith("datetime64"):  # with a zone: as UTC
+        values = np.asarray(column, dtype="datetime64[us]")
     if values.dtype.kind in "mM":
-        missing = np.isnat(values)
-        whole = values[~missing].astype("datetime64[us]" if values.dtype.kind == "M" else "timedelta64[us]")
-        summary = _numbers(whole.astype("int64").astype(float), int(missing.sum()))
-        return {**summary, "kind": "time", "unit": "us"}
+        whole = values.astype("datetime64[us]" if values.dtype.kind == "M" else "timedelta64[us]")
+        return "time", np.where(np.isnat(values), np.nan, whole.astype("int64").astype(float))
     try:
-        numbers = values.astype(float)
+        return "number", values.astype(float)
     except (TypeError, ValueError):  # a type of a library's own: its labels say more than nothing
-        return _labels(values, dtype, text=True)
-    missing = np.isnan(numbers)
-    return _numbers(numbers[~missing], int(missing.sum()))
+        return None
+
+
+def labels_of(column: Any) -> Iterator[str | None]:
+    """A column as labels, None for what is missing."""
+    for value in _array(column).tolist():
+        missing = value is None or type(value).__name__ == "NAType" or value != value
+        yield None if missing else value if type(value) is str else str(value)
+
+
+def _array(column: Any) -> Any:
+    import numpy as np
+
+    return column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
 
 
 def _numbers(values: Any, nulls: int) -> dict[str, Any]:
@@ -329,11 +356,10 @@ def _numbers(values: Any, nulls: int) -> dict[str, Any]:
 def _labels(values: Any, dtype: str, *, text: bool) -> dict[str, Any]:
     counts: dict[str, int] = {}
     nulls = length = 0
-    for value in values.tolist():
-        if value is None or value != value:
+    for label in labels_of(values):
+        if label is None:
             nulls += 1
             continue
-        label = value if type(value) is str else str(value)
         length = max(length, len(label))
         counts[label] = counts.get(label, 0) + 1
     rows = len(values) - nulls

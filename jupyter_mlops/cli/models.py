@@ -9,6 +9,7 @@ import click
 
 from jupyter_mlops.cli.reading import content
 from jupyter_mlops.cli.tree import Place, Words, here, mlops, panelled
+from jupyter_mlops.errors import WrongUse
 
 if TYPE_CHECKING:
     from jupyter_mlops.registry.contracts import Data
@@ -91,7 +92,7 @@ class Asking(Words):
 
 @mlops.group(cls=Asking)
 def check() -> None:
-    """Ask about a model's gates (the word `model` may be left out), data, or a test set."""
+    """Ask about a model's gates (the word `model` may be left out), about data, its drift, or a test set."""
 
 
 @check.command(name="model")
@@ -164,6 +165,46 @@ def check_leakage(place: Place, train: str, test: str, on: str | None, allow: fl
         context=place.session.context() if place.session else None,
     )  # fmt: skip
     return views.contract(result, strict=place.variables is not None and not warn)
+
+
+@check.command(name="drift")
+@click.argument("data")
+@click.option("--against", required=True, help="A model, for what it was trained on, or a table at hand.")
+@click.option(
+    "--limit",
+    type=click.FloatRange(0),
+    help="The population stability index up to which a column counts as what it was; 0.2 unless given.",
+)
+@_warn
+@panelled
+@here
+def check_drift(place: Place, data: str, against: str, limit: float | None, warn: bool, panel: bool) -> View:
+    """Ask whether the columns of DATA (a variable, a file) are distributed as they were. Ends with 1 if one is not.
+
+    A panel shows what fell where, then and now, and has a slider for the limit: what is tried there is not on record.
+    """
+    from jupyter_mlops import checks, views
+    from jupyter_mlops.checks.drift import LIMIT
+    from jupyter_mlops.registry import contracts
+
+    if panel:
+        place.need_notebook("a panel")
+    table, good = _data(place, data), content(place, against)
+    if table.table is None:
+        raise WrongUse(f"the values of {data} are not at hand", next="give a file, or ask in the notebook")
+    secret = place.project.redactor().secret_name
+    if good is not None:
+        baseline = checks.profile(good[0], secret=secret)
+    else:
+        baseline = contracts.baseline_of(place.project.store, place.subject(against).value, source=against)
+    found = checks.drift(baseline, table.table, secret=secret)
+    limit = LIMIT if limit is None else limit
+    result = contracts.check_drift(
+        place.project, table, found, source=against, limit=limit,
+        context=place.session.context() if place.session else None,
+    )  # fmt: skip
+    view = views.drift(result, found, strict=place.variables is not None and not (warn or panel))
+    return views.drifts(found, view, limit=limit) if panel else view
 
 
 def _data(place: Place, what: str) -> Data:

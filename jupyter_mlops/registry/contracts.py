@@ -1,4 +1,4 @@
-"""Data held to a contract, and a test set held apart from a training set; each answer is on record.
+"""Data held to a contract, to how it was distributed, and apart from a training set; each answer is on record.
 
 A contract comes from a table that was good (at hand, or on record), from a model's training data, or is a schema of
 pandera's. What is asked and answered is a `CheckResult`, bound to the digest of the very content that was looked at.
@@ -14,6 +14,7 @@ import msgspec
 
 from jupyter_mlops import checks
 from jupyter_mlops.checks.contracts import breaches_on_record, of_columns, of_model
+from jupyter_mlops.checks.drift import DRIFTED, UNKNOWN, Drift
 from jupyter_mlops.errors import MlopsError, WrongUse, door
 from jupyter_mlops.records import Artifact, CellRun, CheckResult, Digest, ModelVersion, Run, digest_of, encode
 from jupyter_mlops.registry.context import recorded_columns
@@ -27,6 +28,7 @@ _TOLD: Final = 100
 _SECONDS: Final = 30.0
 DATA: Final = "data"
 LEAKAGE: Final = "leakage"
+DRIFT: Final = "drift"
 
 
 class ContractBroken(MlopsError, ValueError):
@@ -228,6 +230,80 @@ def check_leakage(
     }  # fmt: skip
     summary = said if found.test_rows else f"no row of {test.name} is in {train.name}"
     return _put(project, LEAKAGE, test, passed=passed, summary=summary, evidence=evidence, context=context)
+
+
+def baseline_of(store: Store, value: Any, *, source: str) -> dict[str, Any]:
+    """How the columns were distributed that a model was trained on, as `checks.profile` has it.
+
+    Raises
+    ------
+    WrongUse
+        It is no model, or that is not on record of it.
+    """
+    from jupyter_mlops.registry.local import LocalRegistry
+
+    if not isinstance(getattr(value, "record", None), ModelVersion):
+        raise WrongUse(
+            f"of {source} it is not on record how its columns were distributed",
+            next="give a model, as NAME@production, or a table at hand: a variable, a file",
+        )
+    found = LocalRegistry(store).baseline(value)
+    if found is None:
+        raise WrongUse(
+            f"what {source} was trained on is not on record", next="register it with --data X, or give a table at hand"
+        )
+    return dict(found["inputs"])
+
+
+def check_drift(
+    project: Project,
+    data: Data,
+    found: Sequence[Drift],
+    *,
+    source: str,
+    limit: float,
+    context: RunContext | None = None,
+) -> CheckResult:
+    """Put on record whether a table is distributed as another was.
+
+    Parameters
+    ----------
+    found
+        How far its columns have moved, as `checks.drift` tells.
+    source
+        What it was held against.
+    limit
+        The population stability index up to which a column counts as what it was.
+
+    Raises
+    ------
+    WrongUse
+        Of no column it can be told.
+    """
+    if all(one.value is None for one in found):
+        why = "; ".join(f"{one.name}: {one.why}" for one in found[:3]) or "it has no columns"
+        raise WrongUse(f"{data.name} can not be held against {source}", cause=why)
+    moved = [one for one in found if one.verdict(limit) == DRIFTED]
+    unknown = [one for one in found if one.verdict(limit) == UNKNOWN]
+    evidence = {
+        "data": data.name, "against": source, "limit": limit,
+        "columns": [
+            {"column": one.name, "value": one.value, "chance": one.chance, "verdict": one.verdict(limit)}
+            for one in found[:_TOLD]
+        ],
+        "breaches": [
+            {"column": one.name, "what": f"is distributed otherwise: {one.value:.3g}, at most {limit:g} is demanded"}
+            for one in moved[:_TOLD]
+        ],
+        "unknown": [f"{one.name}: {one.why or 'too few rows to tell from chance'}" for one in unknown[:_TOLD]],
+    }  # fmt: skip
+    told = sum(one.value is not None for one in found)
+    summary = (
+        f"{len(moved)} of {told} columns of {data.name} have drifted from {source}"
+        if moved
+        else f"no column of {data.name} has drifted from {source}"
+    )
+    return _put(project, DRIFT, data, passed=not moved, summary=summary, evidence=evidence, context=context)
 
 
 def _put(

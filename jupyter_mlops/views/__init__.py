@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jupyter_mlops.views.checkpoints import checkpoint_list, checkpointing, returned
     from jupyter_mlops.views.ci import harmless, on_github, pipeline_told, reporting, sweep_told, wanted
     from jupyter_mlops.views.diffs import diff, difference
+    from jupyter_mlops.views.drifting import drift, drifts
     from jupyter_mlops.views.environments import environment, environment_diff
     from jupyter_mlops.views.lineages import TOLD_OF, drawn, lineage
     from jupyter_mlops.views.panels import comparison, thresholds, timeline
@@ -44,6 +45,8 @@ _HOMES = {
     "difference": "diffs",
     "doctor": "start",
     "drawn": "lineages",
+    "drift": "drifting",
+    "drifts": "drifting",
     "due": "runs",
     "environment": "environments",
     "environment_diff": "environments",
@@ -106,6 +109,8 @@ __all__ = [
     "difference",
     "doctor",
     "drawn",
+    "drift",
+    "drifts",
     "due",
     "environment",
     "environment_diff",

@@ -498,9 +498,12 @@ def test_an_answer_with_controls_is_chosen_in_and_tried_out(desk: Desk) -> None:
         "panel.ipynb", load=LOAD, first="answer = 'of the first'", second="answer = 'of the second'",
         log="%mlops log --panel", runs="%mlops runs --panel",
         check="%mlops check churn/1 -g auc>=0.7 -g not-pickle --panel",
+        tables="import pandas as pd\nthen = pd.DataFrame({'hour': list(range(24)) * 50, 'port': ['S', 'C'] * 600})\n"
+        "now = then.assign(hour=then.hour // 2)",
+        drift="%mlops check drift now --against then --panel",
     )  # fmt: skip
     desk.open("panel.ipynb")
-    for cell in ("load", "first", "second", "log", "runs", "check"):
+    for cell in ("load", "first", "second", "log", "runs", "check", "tables", "drift"):
         desk.run(cell)
 
     def output(cell: str) -> Any:
@@ -542,6 +545,18 @@ def test_an_answer_with_controls_is_chosen_in_and_tried_out(desk: Desk) -> None:
         check.get_by_text("1 of 2 passed").wait_for()
         desk.look("panel-check")
         assert store.counts()["check_result"] == asked
+
+    # what fell where in the column that has drifted; with a higher limit it has not
+    drift = output("drift")
+    drift.get_by_text("1 of 2 columns above 0.2, tried").wait_for()
+    drift.get_by_text("What fell where in hour").wait_for()
+    desk.look("panel-drift")
+    slider = drift.get_by_role("slider")
+    slider.focus()
+    slider.press("End")
+    drift.get_by_text("0 of 2 columns above").wait_for()
+    drift.locator("select").select_option("port")
+    drift.get_by_text("What fell where in port").wait_for()
     found = axe.Axe().run(desk.page, context=".jp-OutputArea").response["violations"]
     # the handle of ipywidgets' slider has no name of its own: its label stands beside it
     mine = [one for one in found if not all("noUi-handle" in node["html"] for node in one["nodes"])]
@@ -550,7 +565,7 @@ def test_an_answer_with_controls_is_chosen_in_and_tried_out(desk: Desk) -> None:
     # without a kernel it is the answer as it was
     desk.command("docmanager:save")
     page, _ = nbconvert.HTMLExporter().from_filename(str(path))
-    for text in ("2 of 2 passed", ">cell run</th>", "interrupted"):
+    for text in ("2 of 2 passed", ">cell run</th>", "interrupted", "1 of 2 columns of now have drifted from then"):
         assert text in page
     assert "answer = 'of the first'" in html.unescape(page)  # in the answer: in the cell it is cut up by colours
     assert (desk.problems, desk.strays) == ([], [])
