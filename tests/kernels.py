@@ -23,14 +23,22 @@ class Kernel:
     def __init__(self, folder: Path, *, load: bool = True, environ: dict[str, str] | None = None) -> None:
         self.folder = folder
         path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-        self.manager = KernelManager(kernel_name="python3")
-        self.manager.kernel_spec.argv[0] = sys.executable
-        self.manager.start_kernel(
-            cwd=str(folder), env={**os.environ, "PYTHONPATH": path, **(environ or {})}, stderr=subprocess.DEVNULL
-        )
-        self.client = self.manager.blocking_client()
-        self.client.start_channels()
-        self.client.wait_for_ready(timeout=60)
+        for left in (2, 1, 0):
+            self.manager = KernelManager(kernel_name="python3")
+            self.manager.kernel_spec.argv[0] = sys.executable
+            self.manager.start_kernel(
+                cwd=str(folder), env={**os.environ, "PYTHONPATH": path, **(environ or {})}, stderr=subprocess.DEVNULL
+            )
+            self.client = self.manager.blocking_client()
+            self.client.start_channels()
+            try:
+                self.client.wait_for_ready(timeout=60)
+                break
+            except RuntimeError:  # another process was given one of its ports, between its choice and its start
+                self.client.stop_channels()
+                self.manager.shutdown_kernel(now=True)
+                if not left:
+                    raise
         if load:
             self.run("%load_ext jupyter_mlops")
 
