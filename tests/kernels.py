@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import subprocess
 import sys
 from pathlib import Path
@@ -46,22 +45,11 @@ class Kernel:
         self.client.session.metadata = {"cellId": cell} if cell else {}
         return self.client.execute(code, silent=silent)
 
-    def collect(self, request: str, *, nudges: int = 0) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """A cell's outputs and reply.
-
-        A kernel that could not send a text keeps back what it has to send next until there is more to send: it is given
-        something, so many times, whenever it has been quiet for a while.
-        """
+    def collect(self, request: str, *, patience: float = 60) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """A cell's outputs and reply; `queue.Empty` where the kernel says nothing for so many seconds."""
         outputs: list[dict[str, Any]] = []
         while True:
-            try:
-                message = self.client.get_iopub_msg(timeout=3 if nudges else 60)
-            except queue.Empty:
-                if not nudges:
-                    raise
-                nudges -= 1
-                self.send("", silent=True)
-                continue
+            message = self.client.get_iopub_msg(timeout=patience)
             if message["parent_header"].get("msg_id") != request:
                 continue
             kind, content = message["msg_type"], message["content"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -112,8 +113,16 @@ HOSTILE = {
 def test_garbage_in_outputs_passes_as_it_is_and_is_named(start: Callable[..., Kernel], what: str) -> None:
     answers = []
     for load in (False, True):
-        kernel = start(load=load)
-        outputs, reply = kernel.collect(kernel.send(HOSTILE[what]), nudges=20)
+        for left in range(20, -1, -1):
+            kernel = start(load=load)
+            try:
+                outputs, reply = kernel.collect(kernel.send(HOSTILE[what]), patience=10)
+                break
+            except queue.Empty:
+                # ipykernel's thread that sends is dead to the world where a text that cannot be sent comes while
+                # wake-ups wait for it, with recording and without: nobody hears of such a kernel again
+                if what != "lone surrogates" or not left:
+                    raise
         for one in outputs:
             one.pop("execution_count", None), one.pop("traceback", None)
         # (the kernel numbers its descriptors in what it says of a text that cannot be sent)
