@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from test_contracts import shell
 
 from jupyter_mlops.checks import DataInvalid, Drift, drift, profile
 from jupyter_mlops.checks.drift import DRIFTED, STEADY, UNKNOWN, stability
@@ -173,23 +171,17 @@ def test_files_are_held_against_files_in_a_shell(project_folder: Path) -> None:
     table.to_csv("then.csv", index=False)
     table.assign(age=table.age + 30).to_parquet("now.parquet")
 
-    def say(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "jupyter_mlops", "check", "drift", *words], cwd=project_folder, env=dict(os.environ),
-            capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-
-    told = say("now.parquet", "--against", "then.csv")
+    told = shell(project_folder, "drift", "now.parquet", "--against", "then.csv")
     assert (told.returncode, "1 of 2 columns of now.parquet have drifted" in told.stdout) == (1, True), told.stderr
     assert "▁" in told.stdout
-    assert say("now.parquet", "--against", "then.csv", "--limit", "50").returncode == 0
-    assert say("then.csv", "--against", "then.csv").returncode == 0
+    assert shell(project_folder, "drift", "now.parquet", "--against", "then.csv", "--limit", "50").returncode == 0
+    assert shell(project_folder, "drift", "then.csv", "--against", "then.csv").returncode == 0
     for words, code, why in (
         (("nowhere.csv", "--against", "then.csv"), 3, "nowhere.csv"),
         (("then.csv", "--against", "then.csv", "--panel"), 2, "notebook"),
         (("then.csv", "--against", "then.csv", "--limit", "-1"), 2, "-1"),
     ):
-        told = say(*words)
+        told = shell(project_folder, "drift", *words)
         assert (told.returncode, why in told.stderr) == (code, True), told.stderr
 
 

@@ -99,9 +99,9 @@ def test_modules_in_memory_are_on_record_by_the_package_that_holds_them(project_
 # -- the files -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["https://user:token@mirror.internal:8443/root/pypi", "http://10.0.0.7", ""])
+@pytest.mark.parametrize("host", ["https://user:token@mirror.example:8443/root/pypi", "http://10.0.0.7", ""])
 def test_no_address_of_an_index_here_stands_in_a_lock(host: str) -> None:
-    address = f"{host}{PUBLIC}" if not host.endswith("/pypi") else f"https://user:token@mirror.internal:8443{PUBLIC}"
+    address = f"{host}{PUBLIC}" if not host.endswith("/pypi") else f"https://user:token@mirror.example:8443{PUBLIC}"
     file = _file({"url": address, "hashes": {"sha256": SHA}, "size": 1})
     assert file == LockedFile(
         name="click-8.2.1-py3-none-any.whl", sha256=SHA, url=f"https://files.pythonhosted.org{PUBLIC}", size=1

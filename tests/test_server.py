@@ -72,21 +72,21 @@ def write_run(store: Store, notebook: str, cells: int = 12) -> tuple[str, list[s
 def project(lab: Lab) -> Path:
     folder = lab.root / "served"
     with Store.create(folder / ".mlops") as store:
-        write_run(store, "work/one.ipynb")
+        write_run(store, "books/one.ipynb")
         write_run(store, "two.ipynb", 3)
-    (folder / "work").mkdir()
+    (folder / "books").mkdir()
     cells = [
         {"cell_type": "code", "id": f"cell-{number}", "metadata": {}, "outputs": [], "execution_count": None,
          "source": f"\n# step {number + 5}\nframe_{number + 5} = load({number + 5})"}
         for number in range(5)
     ]  # fmt: skip
     book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    (folder / "work" / "one.ipynb").write_text(json.dumps(book))
+    (folder / "books" / "one.ipynb").write_text(json.dumps(book))
     return folder
 
 
 def rows(lab: Lab, **words: Any) -> dict[str, Any]:
-    status, answer = lab.ask(API + "cell-runs", **{"path": "served/work/one.ipynb", **words})
+    status, answer = lab.ask(API + "cell-runs", **{"path": "served/books/one.ipynb", **words})
     assert status == 200, answer
     return answer
 
@@ -107,7 +107,7 @@ def test_a_notebooks_cell_runs_come_newest_first_in_pieces_that_keep_their_numbe
 
 
 def test_the_last_run_of_each_cell_is_given(lab: Lab, project: Path) -> None:
-    status, answer = lab.ask(API + "cells", path="served/work/one.ipynb")
+    status, answer = lab.ask(API + "cells", path="served/books/one.ipynb")
     assert status == 200
     assert [(row["cell"], row["count"]) for row in answer["rows"]] == [
         ("cell-2", 8), ("cell-3", 9), ("cell-4", 10), ("cell-0", 11), ("cell-1", 12)
@@ -161,7 +161,7 @@ def test_runs_are_listed_with_what_they_were_given(lab: Lab, project: Path) -> N
     assert [run["notebook"] for run in first["runs"]] == ["two.ipynb"]
     _, second = lab.ask(API + "runs", path="served", skip=first["next"])
     assert [(run["notebook"], run["status"], run["user"]) for run in second["runs"]] == [
-        ("work/one.ipynb", "done", "alice")
+        ("books/one.ipynb", "done", "alice")
     ]
     assert second["next"] is None
     status, run = lab.ask(API + f"runs/{second['runs'][0]['id']}", path="served")
@@ -197,12 +197,12 @@ def test_models_are_given_with_their_aliases_gates_and_evidence(lab: Lab) -> Non
 
 
 def test_a_notebook_is_held_against_what_is_on_record(lab: Lab, project: Path) -> None:
-    status, standing = lab.ask(API + "standing", path="served/work/one.ipynb")
+    status, standing = lab.ask(API + "standing", path="served/books/one.ipynb")
     assert status == 200
     assert (standing["reproduces"], standing["cells"], standing["ran"]) == ("no", 5, 5)
     failed = {one["id"] for one in standing["findings"] if one["kind"] == "failed"}
     assert failed == {"cell-4"}
-    status, refusal = lab.ask(API + "standing", path="served/work/none.ipynb")
+    status, refusal = lab.ask(API + "standing", path="served/books/none.ipynb")
     assert (status, refusal["kind"]) == (409, "NotebookUnreadable")
 
 
@@ -496,7 +496,7 @@ def words_for(lab: Lab, address: str) -> dict[str, str]:
         "difference": {"old": some[1]["id"], "new": some[0]["id"]}, "compare": {"runs": ",".join(runs)},
         "lineage": {"of": "frame_1"},
     }  # fmt: skip
-    return {"path": "served/work/one.ipynb", **wanted.get(address.removeprefix(API), {})}
+    return {"path": "served/books/one.ipynb", **wanted.get(address.removeprefix(API), {})}
 
 
 def test_no_route_answers_whoever_is_not_known_or_forges_a_request(lab: Lab, project: Path) -> None:
@@ -517,7 +517,7 @@ def test_no_route_answers_whoever_is_not_known_or_forges_a_request(lab: Lab, pro
         assert lab.ask(address, headers={"Host": "evil.example"}, **words)[0] in (403, 404), address
     for address, handler in routes(lab):
         for method in set(_OTHERS[1:]) - set(methods(handler)):
-            words = {"path": "served/work/one.ipynb"}
+            words = {"path": "served/books/one.ipynb"}
             status = lab.ask(address, method=method, body=b"x", headers={"Content-Type": "text/plain"}, **words)[0]
             assert status == 405, (address, method)
             forged = {"Content-Type": "text/plain", "Cookie": cookie}
@@ -532,7 +532,7 @@ def test_nothing_is_done_for_whoever_is_not_known_or_forges_a_request(lab: Lab, 
     acts = [(address, handler) for address, handler in routes(lab) if "POST" in methods(handler)]
     assert len(acts) >= 6
     for address, handler in acts:
-        body, words = body_for(handler, lab), {"path": "served/work/one.ipynb"}
+        body, words = body_for(handler, lab), {"path": "served/books/one.ipynb"}
 
         def asked(
             sent: Any = body, address: str = address, words: dict[str, str] = words, **options: Any
@@ -632,7 +632,7 @@ def test_a_record_above_the_servers_folder_is_not_read_and_the_answer_says_why(t
 
 @pytest.mark.parametrize("words", [{"limit": "-1"}, {"before": "x"}, {"status": "lost"}, {"limit": "1e9"}])
 def test_what_is_no_number_or_state_is_refused(lab: Lab, project: Path, words: dict[str, str]) -> None:
-    assert lab.ask(API + "cell-runs", path="served/work/one.ipynb", **words)[0] == 400
+    assert lab.ask(API + "cell-runs", path="served/books/one.ipynb", **words)[0] == 400
 
 
 def test_a_name_that_is_no_digest_leads_nowhere(lab: Lab, project: Path) -> None:
