@@ -101,6 +101,24 @@ def test_after_a_reload_it_is_all_there_and_goes_on_live(desk: Desk) -> None:
     assert (desk.problems, desk.strays) == ([], [])
 
 
+def test_marks_are_turned_off_and_on_by_a_setting(desk: Desk) -> None:
+    desk.write("marks.ipynb", load=LOAD, one="value = 1")
+    desk.open("marks.ipynb")
+    for cell in ("load", "one"):
+        desk.run(cell)
+    desk.wait(lambda: desk.marks("one")[:1] == ["recorded"], "recorded")
+    desk.command("jupyter-mlops:toggle-marks")
+    try:
+        desk.wait(lambda: desk.marks("one") == [], "no mark")
+        asked = "window.jupyterapp.commands.isToggled('jupyter-mlops:toggle-marks')"
+        assert desk.page.evaluate(asked) is False
+    finally:
+        desk.command("jupyter-mlops:toggle-marks")  # the server remembers it
+    desk.wait(lambda: desk.marks("one")[:1] == ["recorded"], "the mark again")
+    assert desk.page.evaluate(asked) is True
+    assert (desk.problems, desk.strays) == ([], [])
+
+
 def test_a_restarted_kernel_is_greeted_anew(desk: Desk) -> None:
     desk.write("anew.ipynb", load=LOAD, one="value = 1", two="other = value + 1")
     desk.open("anew.ipynb")
